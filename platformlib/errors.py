@@ -1,0 +1,165 @@
+"""Every error that a user can meet, as one tree.
+
+    PlatformError                what went wrong; `.fix` says what to do about it
+    ├── SettingsError            a parameters file that was refused; `.faults` lists every fault
+    ├── NodeError                something on one machine; `.node` names it
+    │   ├── NodeUnreachable      no answer, or no SSH there
+    │   ├── AuthenticationFailed the machine refused the key
+    │   ├── HostKeyChanged       another machine answers at this address
+    │   └── CommandFailed        a command ended with a non-zero status
+    ├── LabError                 the host cannot carry the lab, or a machine of it did not start
+    ├── BundleError              an artifact could not be built or served
+    │   ├── ChecksumMismatch     a file is not what was built
+    │   └── DiskSpaceError       not enough room; says how much is needed
+    ├── ClusterError             installing or joining failed
+    │   ├── PreflightFailed      a machine is not fit; `.table` has every result
+    │   └── WrongCluster         the kubeconfig leads to a cluster of another name
+    ├── KubeError                the Kubernetes API refused or failed
+    │   ├── ApplyConflict        another field manager owns a field
+    │   ├── WaitTimeout          the deadline passed; names the last cause
+    │   └── TerminalCondition    it will never become ready; names the cause
+    ├── QueryError               a query was refused, failed or came back broken
+    │   ├── BadQuery             the server cannot parse or run it; never retried
+    │   └── IncompleteAnswer     fewer results than the server counted
+    ├── CheckFailed              a check did not hold; `.table` has every result
+    └── RunbookError             a notebook could not be run, or a cell of it failed
+        └── ParameterError       an unknown parameter, a wrong type, a missing parameters cell
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+class PlatformError(Exception):
+    """Base of every error of this package: a sentence, and the fix if one is known."""
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(f"{message}\n  fix: {fix}" if fix else message)
+        self.fix = fix
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One fault of a parameters file: where, what stands there, what was expected."""
+
+    path: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.value} — expected {self.expected}"
+
+
+class SettingsError(PlatformError):
+    """A parameters file that was refused before anything was touched."""
+
+    def __init__(self, faults: Iterable[Fault], *, source: str = "settings") -> None:
+        self.faults = sorted(set(faults))
+        count = f"{len(self.faults)} fault" + ("s" if len(self.faults) != 1 else "")
+        super().__init__("\n  ".join([f"{source}: {count}, nothing was touched", *map(str, self.faults)]))
+
+
+class NodeError(PlatformError):
+    """Something on one machine."""
+
+    def __init__(self, node: str, message: str, *, fix: str = "") -> None:
+        super().__init__(f"{node}: {message}", fix=fix)
+        self.node = node
+
+
+class NodeUnreachable(NodeError):
+    """The machine does not answer, or no SSH server does."""
+
+
+class AuthenticationFailed(NodeError):
+    """The machine refused the key."""
+
+
+class HostKeyChanged(NodeError):
+    """The machine shows another host key than the one that was kept."""
+
+
+class CommandFailed(NodeError):
+    """A command ended with a non-zero status."""
+
+    def __init__(self, node: str, command: str, status: int, output: str) -> None:
+        tail = "\n    ".join(output.strip().splitlines()[-12:])
+        super().__init__(node, f"`{command}` ended with status {status}\n    {tail}")
+        self.command, self.status, self.output = command, status, output
+
+
+class LabError(PlatformError):
+    """The host cannot carry the lab, or a machine of it did not start."""
+
+
+class BundleError(PlatformError):
+    """An artifact could not be built, stored or served."""
+
+
+class ChecksumMismatch(BundleError):
+    """A file is not what was built or published."""
+
+
+class DiskSpaceError(BundleError):
+    """Not enough room on a file system."""
+
+
+class TableError(PlatformError):
+    """Base of the errors that carry a result table."""
+
+    def __init__(self, message: str, *, table: Any = None, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.table = table
+
+
+class ClusterError(PlatformError):
+    """Installing, joining or reaching the cluster failed."""
+
+
+class PreflightFailed(ClusterError, TableError):
+    """A machine is not fit to carry the platform."""
+
+
+class WrongCluster(ClusterError):
+    """The kubeconfig leads to another cluster than the parameters name."""
+
+
+class KubeError(PlatformError):
+    """The Kubernetes API refused a request, or did not answer."""
+
+
+class ApplyConflict(KubeError):
+    """Another field manager owns a field that an object sets."""
+
+
+class WaitTimeout(KubeError):
+    """A deadline passed; the message names the last cause."""
+
+
+class TerminalCondition(KubeError):
+    """An object reached a condition that waiting cannot mend."""
+
+
+class QueryError(PlatformError):
+    """A query was refused, failed, or its answer could not be read."""
+
+
+class BadQuery(QueryError):
+    """The server cannot parse or run the query; retrying would not help."""
+
+
+class IncompleteAnswer(QueryError):
+    """The server has more than it answered with."""
+
+
+class CheckFailed(TableError):
+    """A check did not hold."""
+
+
+class RunbookError(PlatformError):
+    """A notebook could not be run, or one of its cells failed."""
+
+
+class ParameterError(RunbookError):
+    """Parameters that a notebook does not take; refused before its kernel starts."""

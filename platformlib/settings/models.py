@@ -1,0 +1,122 @@
+"""The shape of a parameters file: strict models, one for each section."""
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, PlainSerializer
+
+from platformlib.versions import versions
+
+
+def _expand(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def _parse(kind: type) -> BeforeValidator:
+    """Let a strict field take its usual YAML spelling, a string."""
+    return BeforeValidator(lambda value: kind(value) if isinstance(value, str) else value)
+
+
+AsText = PlainSerializer(str, return_type=str)
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="a DNS label")]
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="such as 500m, 2Gi")]
+Duration = Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h|d|w|y)$", description="such as 30s, 7d")]
+Address = Annotated[IPv4Address, _parse(IPv4Address), AsText]
+Network = Annotated[IPv4Network, _parse(IPv4Network), AsText]
+FilePath = Annotated[Path, BeforeValidator(_expand), AsText]
+Role = Literal["control-plane", "worker"]
+Distribution = Literal["k3s", "kubeadm", "existing"]
+LayerName = Literal["cluster", "storage", "observability"]
+LAYERS: tuple[LayerName, ...] = ("cluster", "storage", "observability")
+
+
+class Model(BaseModel):
+    """Strict, frozen, and closed: an unknown key is a fault, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Node(Model):
+    """One machine of the cluster."""
+
+    name: Name
+    address: Address
+    role: Role = "worker"
+    connection: Literal["ssh", "local"] = "ssh"
+
+
+class Ssh(Model):
+    """How the machines are reached."""
+
+    user: str = "root"
+    port: int = Field(default=22, ge=1, le=65535)
+    identity: FilePath | None = Field(default=None, description="private key; default: the platform's own, then the agent's")
+    known_hosts: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
+
+
+class Networks(Model):
+    """Address ranges; none may overlap another, all are private."""
+
+    nodes: Network = IPv4Network("192.168.1.0/24")
+    pods: Network = IPv4Network("10.42.0.0/16")
+    services: Network = IPv4Network("10.43.0.0/16")
+
+
+class Cluster(Model):
+    """What Kubernetes runs on, and which one."""
+
+    distribution: Distribution
+    version: str = Field(default_factory=lambda: str(versions()["kubernetes"]), pattern=r"^v1\.\d+\.\d+([-+].+)?$")
+    nodes: list[Node] = []
+    network: Networks = Networks()
+    ssh: Ssh = Ssh()
+    kubeconfig: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
+    context: str | None = Field(default=None, description="kubeconfig context; default: the current one")
+
+
+class Registry(Model):
+    """Where nodes find images: nowhere but upstream, or a mirror that has them all."""
+
+    mirror: Annotated[HttpUrl, _parse(HttpUrl), AsText] | None = None
+
+
+class Resources(Model):
+    """Storage and memory of one stateful component."""
+
+    storage: Quantity = "5Gi"
+    memory: Quantity = "512Mi"
+    retention: Duration = "7d"
+
+
+class Observability(Model):
+    """Prometheus and Loki."""
+
+    prometheus: Resources = Resources(retention="15d", storage="10Gi", memory="1Gi")
+    loki: Resources = Resources(retention="7d")
+    scrape_interval: Duration = "30s"
+
+
+class Machine(Model):
+    """What one machine of the lab may use of its host."""
+
+    memory: Quantity = "4Gi"
+    cpus: float = Field(default=2.0, gt=0)
+
+
+class Lab(Model):
+    """The same platform as machines on one Linux host; read by `platformlib lab` only."""
+
+    machine: Machine = Machine()
+    internet: bool = Field(default=False, description="true lets the machines out through the host")
+
+
+class Settings(Model):
+    """A whole parameters file: the value of its `platform` key."""
+
+    name: Name
+    cluster: Cluster
+    registry: Registry = Registry()
+    layers: list[LayerName] = list(LAYERS)
+    observability: Observability = Observability()
+    lab: Lab = Lab()
