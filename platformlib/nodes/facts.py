@@ -1,0 +1,72 @@
+"""What a machine is, read without changing it: one round trip of plain POSIX shell."""
+
+import time
+from dataclasses import dataclass
+
+from platformlib.nodes.machine import Machine
+
+GiB = 1024**3
+READ = r"""
+. /etc/os-release 2>/dev/null
+echo "os=${PRETTY_NAME:-unknown}"
+echo "hostname=$(hostname)"
+echo "architecture=$(uname -m)"
+echo "kernel=$(uname -r)"
+echo "cpus=$(nproc)"
+echo "memory=$(awk '/^MemTotal/{print $2*1024}' /proc/meminfo)"
+echo "swap=$(awk 'NR>1{s+=$3*1024} END{print s+0}' /proc/swaps)"
+echo "disk_free=$(df -PB1 /var/lib | awk 'NR==2{print $4}')"
+echo "cgroup=$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo 2 || echo 1)"
+echo "init=$(cat /proc/1/comm)"
+echo "containerd=$(containerd --version 2>/dev/null | awk '{print $3}')"
+echo "kubelet=$(kubelet --version 2>/dev/null | awk '{print $2}')"
+echo "addresses=$(ip -4 -o addr show | awk '{sub("/.*","",$4); printf "%s ", $4}')"
+echo "routes=$(ip -4 route show | awk '$1!="default"{printf "%s ", $1}')"
+echo "listening=$(ss -Hltn 2>/dev/null | awk '{n=split($4,a,":"); printf "%s ", a[n]}')"
+echo "member=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
+echo "clock=$(date +%s)"
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One machine's facts; sizes in bytes, `skew` in seconds against this host's clock."""
+
+    node: str
+    os: str
+    hostname: str
+    architecture: str
+    kernel: str
+    cpus: int
+    memory: int
+    swap: int
+    disk_free: int
+    cgroup: int
+    init: str
+    containerd: str
+    kubelet: str
+    addresses: tuple[str, ...]
+    routes: tuple[str, ...]
+    listening: frozenset[int]
+    member: bool
+    skew: float
+
+
+def facts(machine: Machine) -> Facts:
+    """Read one machine's facts."""
+    before = time.time()
+    lines = machine.shell(READ).splitlines()
+    middle = (before + time.time()) / 2
+    read = dict(line.split("=", 1) for line in lines if "=" in line)
+    numbers = {key: int(float(read[key] or 0)) for key in ("cpus", "memory", "swap", "disk_free", "cgroup")}
+    texts = {key: read[key] for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet")}
+    return Facts(
+        node=machine.name,
+        addresses=tuple(read["addresses"].split()),
+        routes=tuple(read["routes"].split()),
+        listening=frozenset(int(port) for port in read["listening"].split() if port.isdigit()),
+        member=read["member"] == "yes",
+        skew=round(float(read["clock"]) - middle, 1),
+        **numbers,  # type: ignore[arg-type]
+        **texts,  # type: ignore[arg-type]
+    )
