@@ -91,9 +91,9 @@ class Machine:
         """Give back the connection."""
 
     def _communicate(self, argv: list[str], data: bytes | None, timeout: float, shown: str) -> Completed:
-        source = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
         try:
-            done = subprocess.run(argv, capture_output=True, timeout=timeout, check=False, **source)  # type: ignore[call-overload]
+            # An empty input, not this process's own: a remote command must never read the notebook's standard input.
+            done = subprocess.run(argv, input=data or b"", capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise NodeError(self.name, f"`{shown[:120]}` did not end within {timeout:g} s") from None
         return Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
