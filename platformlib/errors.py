@@ -15,19 +15,24 @@
     │   ├── PreflightFailed      a machine is not fit; `.table` has every result
     │   └── WrongCluster         the kubeconfig leads to a cluster of another name
     ├── KubeError                the Kubernetes API refused or failed
+    │   ├── ApiError             one request was refused; `.status` and `.reason` are the server's
     │   ├── ApplyConflict        another field manager owns a field
-    │   ├── WaitTimeout          the deadline passed; names the last cause
-    │   └── TerminalCondition    it will never become ready; names the cause
+    │   ├── WaitTimeout          the deadline passed; names the last cause; `.table` has every object
+    │   └── TerminalCondition    it will never become ready; names the cause; `.table` has every object
     ├── QueryError               a query was refused, failed or came back broken
     │   ├── BadQuery             the server cannot parse or run it; never retried
     │   └── IncompleteAnswer     fewer results than the server counted
     ├── CheckFailed              a check did not hold; `.table` has every result
     └── RunbookError             a notebook could not be run, or a cell of it failed
-        └── ParameterError       an unknown parameter, a wrong type, a missing parameters cell
+        ├── ParameterError       an unknown parameter, a wrong type, a missing parameters cell
+        └── CellFailed           a cell raised; `.ename`, `.evalue` are its error, `.output` the written notebook
 """
 
+import os
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -37,6 +42,14 @@ class PlatformError(Exception):
     def __init__(self, message: str, *, fix: str = "") -> None:
         super().__init__(f"{message}\n  fix: {fix}" if fix else message)
         self.fix = fix
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message and its fix, since the frames of a library tell a reader of a runbook nothing.
+
+        `PLATFORMLIB_TRACEBACK=1` brings the frames back.
+        """
+        frames = traceback.format_exception(self) if os.environ.get("PLATFORMLIB_TRACEBACK") else []
+        return [*frames, f"{type(self).__name__}: {self}"]
 
 
 @dataclass(frozen=True, order=True)
@@ -129,15 +142,25 @@ class KubeError(PlatformError):
     """The Kubernetes API refused a request, or did not answer."""
 
 
+class ApiError(KubeError):
+    """The server's refusal of one request: `status` is HTTP's, `reason` and `causes` are those of its Status object."""
+
+    def __init__(
+        self, message: str, *, status: int, reason: str = "", causes: Iterable[dict[str, str]] = (), fix: str = ""
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.status, self.reason, self.causes = status, reason, list(causes)
+
+
 class ApplyConflict(KubeError):
     """Another field manager owns a field that an object sets."""
 
 
-class WaitTimeout(KubeError):
+class WaitTimeout(KubeError, TableError):
     """A deadline passed; the message names the last cause."""
 
 
-class TerminalCondition(KubeError):
+class TerminalCondition(KubeError, TableError):
     """An object reached a condition that waiting cannot mend."""
 
 
@@ -163,3 +186,11 @@ class RunbookError(PlatformError):
 
 class ParameterError(RunbookError):
     """Parameters that a notebook does not take; refused before its kernel starts."""
+
+
+class CellFailed(RunbookError):
+    """A cell of a notebook raised; the notebook was written to `output` with all that came before."""
+
+    def __init__(self, message: str, *, ename: str, evalue: str, output: Path) -> None:
+        super().__init__(message, fix=f"see {output}; mend the cause, then run again with --resume")
+        self.ename, self.evalue, self.output = ename, evalue, output

@@ -1,0 +1,47 @@
+"""The commands in one tree. What a command needs is imported when it runs, so that `--help` is quick."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from platformlib.cli import bundle, lab, platform, run, show
+from platformlib.errors import PlatformError
+
+app = typer.Typer(
+    help="Installs, proves and operates a Kubernetes platform from one parameters file.",
+    epilog=show.EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lab.app, name="lab")
+app.add_typer(bundle.app, name="bundle")
+app.command("run", epilog=show.EXIT_CODES)(run.run)
+for command in (platform.check, platform.status, platform.diff, platform.uninstall, platform.queries):
+    app.command()(command)
+
+TRACEBACK = "PLATFORMLIB_TRACEBACK"
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show an error's traceback.")] = False,
+) -> None:
+    """Set what holds for every command."""
+    if verbose:
+        os.environ[TRACEBACK] = "1"
+
+
+def main() -> None:
+    """Run the command line; an error of this package is told in plain words."""
+    try:
+        app()
+    except PlatformError as problem:
+        if os.environ.get(TRACEBACK):
+            show.err.print_exception()
+        sys.exit(show.error(problem))
+    except KeyboardInterrupt:
+        show.err.print("interrupted; every command can be run again")
+        sys.exit(show.INTERRUPTED)

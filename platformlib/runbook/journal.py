@@ -1,0 +1,92 @@
+"""The journal of a run: one JSON object a line, written as things happen, so that a killed run tells how far it came.
+
+    {"event": "run",  "run": ID, "notebook": ..., "parameters": {...}, "hash": ..., "resumes": ID or null, "time": ...}
+    {"event": "cell", "cell": ID, "source": HASH, "heading": ..., "outcome": "started|ok|failed|skipped", "time": ...}
+    {"event": "end",  "outcome": "ok|failed|interrupted", "seconds": ..., "time": ...}
+
+A journal says what a run did. It never decides what is installed: the cluster is the state.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from platformlib.errors import RunbookError
+
+
+def digest(value: Any) -> str:
+    """A short hash of text, or of anything that JSON can say, independent of the order of keys."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def now() -> str:
+    """The present in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Appends events to a file."""
+
+    path: Path
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event; it is on its way to the disk when this returns."""
+        line = json.dumps({"event": event, **fields, "time": now()}, default=str)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a journal tells of an earlier run."""
+
+    run: str
+    path: Path
+    notebook: str
+    parameters: Mapping[str, Any]
+    hash: str
+    outcome: str
+    done: Mapping[str, str] = field(default_factory=dict)
+    """Cell id → hash of the source that succeeded."""
+
+    @property
+    def executed(self) -> Path:
+        """The notebook that the run wrote."""
+        return self.path.with_suffix(".ipynb")
+
+
+def read(path: Path) -> Record:
+    """A journal as a record; a last line that was cut off is left out.
+
+    Raises:
+        RunbookError: not a journal.
+    """
+    events = [event for line in _lines(path) if (event := _parse(line))]
+    first = next((event for event in events if event.get("event") == "run"), None)
+    if first is None:
+        raise RunbookError(f"{path} is not the journal of a run", fix="give a run's id, or its path under runs/")
+    end = next((event["outcome"] for event in events if event["event"] == "end"), "interrupted")
+    cells = (event for event in events if event["event"] == "cell" and event["outcome"] in {"ok", "skipped"})
+    done = {event["cell"]: event["source"] for event in cells}
+    return Record(first["run"], path, first["notebook"], first["parameters"], first["hash"], end, done)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise RunbookError(f"{path}: {error.strerror or error}", fix="list the runs: ls runs/*.jsonl") from None
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
