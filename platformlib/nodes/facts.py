@@ -24,7 +24,10 @@ echo "addresses=$(ip -4 -o addr show | awk '{sub("/.*","",$4); printf "%s ", $4}
 echo "routes=$(ip -4 route show | awk '$1!="default"{printf "%s ", $1}')"
 echo "listening=$(ss -Hltn 2>/dev/null | awk '{n=split($4,a,":"); printf "%s ", a[n]}')"
 echo "member=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
-echo "clock=$(date +%s)"
+echo "ca=$(sha256sum /etc/kubernetes/pki/ca.crt 2>/dev/null | cut -c1-16)"
+echo "container=$(systemd-detect-virt --container 2>/dev/null || true)"
+echo "oom=$(sh -c 'echo -500 > /proc/self/oom_score_adj' 2>/dev/null && echo yes || echo no)"
+echo "clock=$(date +%s.%N)"
 """
 
 
@@ -49,7 +52,15 @@ class Facts:
     routes: tuple[str, ...]
     listening: frozenset[int]
     member: bool
+    ca: str
+    container: str
+    oom: bool
     skew: float
+
+    @property
+    def in_container(self) -> bool:
+        """Whether the machine shares its kernel and disk with a host, as the lab's do."""
+        return self.container not in ("", "none")
 
 
 def facts(machine: Machine) -> Facts:
@@ -59,13 +70,14 @@ def facts(machine: Machine) -> Facts:
     middle = (before + time.time()) / 2
     read = dict(line.split("=", 1) for line in lines if "=" in line)
     numbers = {key: int(float(read[key] or 0)) for key in ("cpus", "memory", "swap", "disk_free", "cgroup")}
-    texts = {key: read[key] for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet")}
+    texts = {key: read[key] for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet", "ca", "container")}
     return Facts(
         node=machine.name,
         addresses=tuple(read["addresses"].split()),
         routes=tuple(read["routes"].split()),
         listening=frozenset(int(port) for port in read["listening"].split() if port.isdigit()),
         member=read["member"] == "yes",
+        oom=read["oom"] == "yes",
         skew=round(float(read["clock"]) - middle, 1),
         **numbers,  # type: ignore[arg-type]
         **texts,  # type: ignore[arg-type]

@@ -1,0 +1,124 @@
+"""What kubeadm, kubelet and containerd are told; pure functions of settings and facts."""
+
+from typing import Any
+
+import yaml
+
+from platformlib.nodes.facts import Facts
+from platformlib.settings import Node, Settings
+from platformlib.versions import image
+
+SOCKET = "unix:///run/containerd/containerd.sock"
+# In a container these look at a kernel that belongs to the host.
+CONTAINER_IGNORES = ("SystemVerification", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables")
+
+
+def init_config(settings: Settings, node: Node, facts: Facts) -> str:
+    """The documents for `kubeadm init`."""
+    network = settings.cluster.network
+    documents: list[dict[str, Any]] = [
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": str(node.address)},
+            "nodeRegistration": registration(node, facts),
+        },
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "ClusterConfiguration",
+            "clusterName": settings.name,
+            "kubernetesVersion": settings.cluster.version,
+            "networking": {"podSubnet": str(network.pods), "serviceSubnet": str(network.services)},
+            "dns": dict(zip(("imageRepository", "imageTag"), _split(image("coredns")), strict=True)),
+            "etcd": {"local": {"imageTag": _split(image("etcd"))[1], "dataDir": "/var/lib/etcd"}},
+        },
+        kubelet_config(facts),
+        proxy_config(facts),
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def join_config(node: Node, facts: Facts, server: str, token: str, ca_hash: str) -> str:
+    """The document for `kubeadm join`; holds a token, so it is never logged and soon deleted."""
+    discovery = {"apiServerEndpoint": server, "token": token, "caCertHashes": [ca_hash]}
+    document = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "JoinConfiguration",
+        "discovery": {"bootstrapToken": discovery},
+        "nodeRegistration": registration(node, facts),
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def registration(node: Node, facts: Facts) -> dict[str, Any]:
+    """How a machine presents itself to the cluster."""
+    return {
+        "name": node.name,
+        "criSocket": SOCKET,
+        "ignorePreflightErrors": list(CONTAINER_IGNORES) if facts.in_container else [],
+        "kubeletExtraArgs": [{"name": "node-ip", "value": str(node.address)}],
+    }
+
+
+def kubelet_config(facts: Facts) -> dict[str, Any]:
+    """kubelet's part that depends on what the machine is."""
+    config: dict[str, Any] = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "systemd" if facts.cgroup == 2 else "cgroupfs",  # noqa: PLR2004 - the version's name
+        "containerLogMaxSize": "20Mi",
+        "containerLogMaxFiles": 3,
+    }
+    if facts.cgroup == 1:
+        config["failCgroupV1"] = False
+    if not facts.oom:
+        config["oomScoreAdj"] = 0
+    if facts.in_container:
+        # The disk is the host's: how full it is says nothing about this machine, and collecting
+        # images would only delete the pause image below running pods.
+        config["imageGCHighThresholdPercent"], config["imageGCLowThresholdPercent"] = 100, 99
+        config["evictionHard"] = {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "100Mi"}
+    return config
+
+
+def proxy_config(facts: Facts) -> dict[str, Any]:
+    """kube-proxy; in a container the connection tracking limits are the host's and read-only."""
+    config: dict[str, Any] = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "metricsBindAddress": "0.0.0.0:10249",
+    }
+    if facts.in_container:
+        config["conntrack"] = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
+    return config
+
+
+def containerd_config(facts: Facts) -> str:
+    """containerd 1.6's configuration, version 2 of its format; 1.7 and 2.x read it too."""
+    return f"""version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image("pause")}"
+  restrict_oom_score_adj = {str(not facts.oom).lower()}
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = {str(facts.cgroup == 2).lower()}
+"""  # noqa: PLR2004 - the version's name
+
+
+def mirror_config(mirror: str) -> str:
+    """containerd's `hosts.toml` for every registry: the mirror first, upstream where it lacks an image."""
+    return f"""[host."{mirror.rstrip("/")}"]
+  capabilities = ["pull", "resolve"]
+"""
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """`registry.k8s.io/coredns/coredns:v1` as the repository above the image, and the tag."""
+    repository, tag = reference.rsplit(":", 1)
+    return repository.rsplit("/", 1)[0], tag

@@ -1,0 +1,49 @@
+"""Kubeconfigs: where a platform's is kept, and how a fetched one is made its own."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from platformlib.errors import ClusterError
+from platformlib.paths import state_dir
+from platformlib.settings import Settings
+
+
+def path(settings: Settings) -> Path:
+    """Where this platform's kubeconfig is kept."""
+    return settings.cluster.kubeconfig or state_dir(settings.name) / "kubeconfig"
+
+
+def adopt(settings: Settings, text: str, server: str) -> Path:
+    """Keep a fetched kubeconfig under the platform's name, with an address that is reached from here."""
+    config: dict[str, Any] = yaml.safe_load(text)
+    name, user = settings.name, f"{settings.name}-admin"
+    cluster = config["clusters"][0]["cluster"] | {"server": server}
+    config |= {
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": user, "user": config["users"][0]["user"]}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+        "current-context": name,
+    }
+    target = path(settings)
+    _write_private(target, yaml.safe_dump(config))
+    return target
+
+
+def existing(settings: Settings) -> Path:
+    """The kubeconfig that must be there already."""
+    target = path(settings)
+    if not target.exists():
+        raise ClusterError(f"no kubeconfig at {target}", fix="install the cluster first, or set cluster.kubeconfig")
+    return target
+
+
+def _write_private(target: Path, content: str) -> None:
+    """Never readable by others, not even for a moment."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(content)
+    new.replace(target)
