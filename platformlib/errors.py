@@ -21,6 +21,9 @@
     │   └── TerminalCondition    it will never become ready; names the cause; `.table` has every object
     ├── QueryError               a query was refused, failed or came back broken
     │   ├── BadQuery             the server cannot parse or run it; never retried
+    │   ├── SourceUnavailable    no answer, or one that may pass; it was retried
+    │   ├── QueryCancelled       the caller stopped it
+    │   ├── NotRecorded          replay has no answer of this shape
     │   └── IncompleteAnswer     fewer results than the server counted
     ├── CheckFailed              a check did not hold; `.table` has every result
     └── RunbookError             a notebook could not be run, or a cell of it failed
@@ -170,6 +173,18 @@ class QueryError(PlatformError):
 
 class BadQuery(QueryError):
     """The server cannot parse or run the query; retrying would not help."""
+
+
+class SourceUnavailable(QueryError):
+    """No server answered, or one was overloaded; retried until the deadline."""
+
+
+class QueryCancelled(QueryError):
+    """The caller stopped the query before it was whole."""
+
+
+class NotRecorded(QueryError):
+    """The recordings that are replayed have no answer to a query of this shape."""
 
 
 class IncompleteAnswer(QueryError):
