@@ -55,7 +55,9 @@ class Existing:
         return node_table(self.kubeconfig(), self.settings.cluster.context)
 
     def upgrade(self, version: str, on_event: OnEvent = silent) -> "pd.DataFrame":
+        on_event("refused")
         raise ClusterError(f"a cluster that others installed is not upgraded to {version} from here", fix=ELSEWHERE)
 
     def uninstall(self, on_event: OnEvent = silent) -> "pd.DataFrame":
+        on_event("refused")
         raise ClusterError("a cluster that others installed is not taken down from here", fix=ELSEWHERE)

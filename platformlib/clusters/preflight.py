@@ -129,6 +129,8 @@ def preflight(settings: Settings, seen: Mapping[str, Facts]) -> "pd.DataFrame":
     table = pd.DataFrame([{"node": name} | vars(finding) for name, finding in findings])
     bad = table[~table["ok"]]
     if len(bad):
-        lines = [f"{row.node}: {row.check} is {row.found}, expected {row.expected}; {row.fix}" for row in bad.itertuples()]
+        lines = [
+            f"{row.node}: {row.check} is {row.found}, expected {row.expected}; {row.fix}" for row in bad.itertuples()
+        ]
         raise PreflightFailed("\n  - ".join(["machines are not fit; nothing was changed", *lines]), table=table)
     return table

@@ -16,7 +16,8 @@ Before=sysinit.target containerd.service kubelet.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -c 'for c in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,rw,bind "$c" 2>/dev/null; done; mount --make-rshared /'
+ExecStart=/bin/sh -c 'for c in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,rw,bind "$c" || true; done'
+ExecStart=/bin/mount --make-rshared /
 [Install]
 WantedBy=sysinit.target
 """

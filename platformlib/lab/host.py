@@ -60,7 +60,8 @@ def _room(plan: Plan) -> Iterator[str]:
         each = f"{len(plan.machines)} machines of {size.memory}"
         yield f"{each} are more than this host's {total >> 30} GiB — lower lab.machine.memory"
     if (free := shutil.disk_usage(plan.folder.parent).free) < DISK:
-        yield f"{free >> 20} MiB free below {plan.folder.parent}, {DISK >> 20} needed — free some, or set PLATFORMLIB_STATE"
+        where = f"below {plan.folder.parent}"
+        yield f"{free >> 20} MiB free {where}, {DISK >> 20} needed — free some, or set PLATFORMLIB_STATE"
 
 
 def _subnet(plan: Plan) -> Iterator[str]:

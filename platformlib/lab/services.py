@@ -54,7 +54,10 @@ def way_out(plan: Plan) -> None:
     space = ["slirp4netns", "--configure", "--mtu=1500", "--netns-type=path", f"/run/netns/{plan.hub}", "tap0"]
     start(plan, "internet", space, in_hub=False)
     sh(*inside(plan.hub, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]))
-    sh(*inside(plan.hub, ["nft", "-f", "-"]), stdin="table ip lab\ndelete table ip lab" + ROUTER.format(network=plan.network))
+    sh(
+        *inside(plan.hub, ["nft", "-f", "-"]),
+        stdin="table ip lab\ndelete table ip lab" + ROUTER.format(network=plan.network),
+    )
 
 
 def start(plan: Plan, name: str, argv: list[str], *, in_hub: bool = True) -> None:

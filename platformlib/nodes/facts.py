@@ -70,7 +70,10 @@ def facts(machine: Machine) -> Facts:
     middle = (before + time.time()) / 2
     read = dict(line.split("=", 1) for line in lines if "=" in line)
     numbers = {key: int(float(read[key] or 0)) for key in ("cpus", "memory", "swap", "disk_free", "cgroup")}
-    texts = {key: read[key] for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet", "ca", "container")}
+    texts = {
+        key: read[key]
+        for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet", "ca", "container")
+    }
     return Facts(
         node=machine.name,
         addresses=tuple(read["addresses"].split()),

@@ -14,7 +14,8 @@ WRITE = """set -eu
 mkdir -p "$(dirname "$1")"
 new=$(mktemp "$1.XXXXXX"); trap 'rm -f "$new"' EXIT
 cat > "$new"; chmod "$2" "$new"
-if cmp -s "$new" "$1" && [ "$(stat -c %a "$1")" = "$2" ]; then echo same; else sync "$new"; mv -f "$new" "$1"; echo changed; fi"""
+if cmp -s "$new" "$1" && [ "$(stat -c %a "$1")" = "$2" ]; then echo same; exit; fi
+sync "$new"; mv -f "$new" "$1"; echo changed"""
 
 
 @dataclass(frozen=True)

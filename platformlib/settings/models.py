@@ -20,7 +20,9 @@ def _parse(kind: type) -> BeforeValidator:
 
 AsText = PlainSerializer(str, return_type=str)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="a DNS label")]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="such as 500m, 2Gi")]
+Quantity = Annotated[
+    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="such as 500m, 2Gi")
+]
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h|d|w|y)$", description="such as 30s, 7d")]
 Address = Annotated[IPv4Address, _parse(IPv4Address), AsText]
 Network = Annotated[IPv4Network, _parse(IPv4Network), AsText]
@@ -51,7 +53,9 @@ class Ssh(Model):
 
     user: str = "root"
     port: int = Field(default=22, ge=1, le=65535)
-    identity: FilePath | None = Field(default=None, description="private key; default: the platform's own, then the agent's")
+    identity: FilePath | None = Field(
+        default=None, description="private key; default: the platform's own, then the agent's"
+    )
     known_hosts: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
 
 

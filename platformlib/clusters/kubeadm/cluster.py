@@ -20,8 +20,6 @@ from platformlib.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-PORT = 6443
-
 
 class Kubeadm:
     """The driver of distribution `kubeadm`: one control plane, any number of workers."""
@@ -61,7 +59,9 @@ class Kubeadm:
         preflight(settings, seen)
         on_event("preparing all machines: binaries, containerd, kubelet")
         rows = steps(
-            self.machines.values(), "prepare", lambda machine: prepare(machine, settings, seen[machine.name], self.program)
+            self.machines.values(),
+            "prepare",
+            lambda it: prepare(it, settings, seen[it.name], self.program),
         )
         on_event(f"{self.founder.name}: kubeadm init")
         rows += steps([self.founder], "init", lambda machine: self._found(machine, seen))
@@ -77,17 +77,17 @@ class Kubeadm:
         if missing:
             on_event(f"joining {', '.join(machine.name for machine in missing)}")
             seen = each(missing, facts)
-            server, (token, digest) = f"{self.founder.address}:{PORT}", members.invitation(self.founder)
+            invitation = members.invite(self.founder)
             rows += steps(
                 missing,
                 "join",
-                lambda it: members.join(it, self.plans[it.name], seen[it.name], server, token, digest),
+                lambda it: members.join(it, self.plans[it.name], seen[it.name], invitation),
             )
         return step_table(rows)
 
     def kubeconfig(self) -> Path:
         text = members.admin_config(self.founder)
-        return kubeconfig.adopt(self.settings, text, f"https://{self.founder.address}:{PORT}")
+        return kubeconfig.adopt(self.settings, text, f"https://{self.founder.address}:{members.PORT}")
 
     def nodes(self) -> "pd.DataFrame":
         return node_table(kubeconfig.existing(self.settings), self.settings.cluster.context)

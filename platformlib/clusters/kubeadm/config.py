@@ -1,5 +1,6 @@
 """What kubeadm, kubelet and containerd are told; pure functions of settings and facts."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -38,9 +39,22 @@ def init_config(settings: Settings, node: Node, facts: Facts) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
-def join_config(node: Node, facts: Facts, server: str, token: str, ca_hash: str) -> str:
+@dataclass(frozen=True)
+class Invitation:
+    """What lets a machine join; its token is a secret."""
+
+    server: str
+    token: str = field(repr=False)
+    ca_hash: str
+
+
+def join_config(node: Node, facts: Facts, invitation: Invitation) -> str:
     """The document for `kubeadm join`; holds a token, so it is never logged and soon deleted."""
-    discovery = {"apiServerEndpoint": server, "token": token, "caCertHashes": [ca_hash]}
+    discovery = {
+        "apiServerEndpoint": invitation.server,
+        "token": invitation.token,
+        "caCertHashes": [invitation.ca_hash],
+    }
     document = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "JoinConfiguration",

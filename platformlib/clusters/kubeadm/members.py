@@ -6,6 +6,7 @@ was used on by somebody else has neither mark, and is never reset.
 """
 
 from platformlib.clusters.kubeadm import config
+from platformlib.clusters.kubeadm.config import Invitation
 from platformlib.errors import ClusterError
 from platformlib.nodes import Machine
 from platformlib.nodes.facts import Facts
@@ -16,19 +17,27 @@ ONCE = """set -eu
 exec 9> /run/platformlib.lock; flock 9
 mkdir -p /etc/platformlib; marks=/etc/platformlib/kubeadm
 if [ -e $marks.done ]; then exit 0; fi
-if [ -e $marks.started ]; then kubeadm reset --force >/dev/null 2>&1 9>&-; rm -rf /etc/cni/net.d/*
-elif [ -e /etc/kubernetes/kubelet.conf ]; then echo "a cluster that platformlib did not make is on this machine" >&2; exit 45; fi
+if [ -e $marks.started ]; then
+  kubeadm reset --force >/dev/null 2>&1 9>&-
+  rm -f /etc/cni/net.d/*kuberouter*
+elif [ -e /etc/kubernetes/kubelet.conf ]; then
+  echo "a cluster that platformlib did not make is on this machine" >&2
+  exit 45
+fi
 touch $marks.started
 umask 077; cat > $marks.yaml; trap 'rm -f $marks.yaml' EXIT
-kubeadm "$1" --config $marks.yaml > /var/log/kubeadm.log 2>&1 9>&- || { tail -n 25 /var/log/kubeadm.log >&2; exit 1; }
+log=/var/log/kubeadm.log
+kubeadm "$1" --config $marks.yaml > $log 2>&1 9>&- || { tail -n 25 $log >&2; exit 1; }
 mv $marks.started $marks.done; echo changed
 """
-TOKEN = """set -eu
+INVITE = """set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
 kubeadm token create --ttl 15m 2>/dev/null
-openssl x509 -pubkey -noout -in /etc/kubernetes/pki/ca.crt | openssl pkey -pubin -outform der 2>/dev/null | sha256sum | cut -d' ' -f1
+openssl x509 -pubkey -noout -in /etc/kubernetes/pki/ca.crt |
+  openssl pkey -pubin -outform der 2>/dev/null | sha256sum | cut -d' ' -f1
 """
 MINUTES = 60
+PORT = 6443
 
 
 def found(machine: Machine, settings: Settings, node: Node, facts: Facts) -> bool:
@@ -36,15 +45,15 @@ def found(machine: Machine, settings: Settings, node: Node, facts: Facts) -> boo
     return _once(machine, "init", config.init_config(settings, node, facts), 6 * MINUTES)
 
 
-def join(machine: Machine, node: Node, facts: Facts, server: str, token: str, ca_hash: str) -> bool:
+def join(machine: Machine, node: Node, facts: Facts, invitation: Invitation) -> bool:
     """`kubeadm join`, once; True when the machine joined now."""
-    return _once(machine, "join", config.join_config(node, facts, server, token, ca_hash), 6 * MINUTES)
+    return _once(machine, "join", config.join_config(node, facts, invitation), 6 * MINUTES)
 
 
-def invitation(control_plane: Machine) -> tuple[str, str]:
+def invite(control_plane: Machine) -> Invitation:
     """A short-lived bootstrap token and the hash of the cluster's CA key."""
-    token, digest = control_plane.shell(TOKEN).split()
-    return token, f"sha256:{digest}"
+    token, digest = control_plane.shell(INVITE).split()
+    return Invitation(f"{control_plane.address}:{PORT}", token, f"sha256:{digest}")
 
 
 def joined(machine: Machine) -> bool:

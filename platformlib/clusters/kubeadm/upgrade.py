@@ -29,7 +29,9 @@ def refuse(current: str, wanted: str) -> None:
     if then < now:
         raise ClusterError(f"{wanted} is older than {current}", fix="restore a backup instead of a downgrade")
     if then[0] != now[0] or then[1] - now[1] > 1:
-        raise ClusterError(f"{current} to {wanted} skips a minor version", fix=f"upgrade to v{now[0]}.{now[1] + 1} first")
+        raise ClusterError(
+            f"{current} to {wanted} skips a minor version", fix=f"upgrade to v{now[0]}.{now[1] + 1} first"
+        )
 
 
 def upgrade(founder: Machine, workers: list[Machine], version: str, program: Path, on_event: OnEvent) -> list[Row]:
