@@ -36,15 +36,21 @@ def checked(
     """
     values = merged(files, nested(single))
     values = {name: _converted(declared.get(name), value) for name, value in values.items()}
-    faults = [*_unknown(declared, values), *literal_secrets(values)]
+    faults, secrets = [*_unknown(declared, values)], [*literal_secrets(values)]
     try:
         values |= _platform(declared, files, values, near)
     except SettingsError as error:
         faults += [Fault(_prefixed(fault.path), fault.value, fault.expected) for fault in error.faults]
     faults += _wrong_types(declared, values)
-    if faults:
-        raise ParameterError(_listed(faults, source))
+    if faults or secrets:
+        raise ParameterError(_listed([*secrets, *_without(secrets, faults)], source))
     return values
+
+
+def _without(secrets: Iterable[Fault], faults: Iterable[Fault]) -> Iterator[Fault]:
+    """A fault tells the value that it is about: none is told that holds a secret."""
+    hidden = [f"{secret.path}." for secret in secrets]
+    return (fault for fault in faults if not any(path.startswith(f"{fault.path}.") for path in hidden))
 
 
 def _listed(faults: Iterable[Fault], source: str) -> str:
