@@ -1,0 +1,118 @@
+"""Pairs of time and value, from JSON text to arrays.
+
+`[1763914800,"0.5"],[1763914815.25,"NaN"]` has a narrow grammar, so that it can be read as CSV, ten times faster than
+as objects. Whatever is not exactly of that grammar goes through a strict decoder instead, which accepts or refuses it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from platformlib.errors import QueryError
+
+Floats = NDArray[np.float64]
+Moments = NDArray[np.int64]  # milliseconds since 1970
+BATCH = 2 << 20  # bytes of JSON read at once: fits a processor's cache, and keeps the peak low
+LATEST = 253_402_300_800_000  # milliseconds: the year 10000
+
+_COLUMNS = {"time": pa.float64(), "value": pa.float64()}
+_READ = csv.ReadOptions(column_names=list(_COLUMNS), use_threads=False, block_size=16 << 20)
+_PARSE = csv.ParseOptions(quote_char=False, escape_char=False)
+_CONVERT = csv.ConvertOptions(column_types=_COLUMNS, null_values=["NaN"], strings_can_be_null=False)
+_strict = msgspec.json.Decoder(list[tuple[float, str]])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one series, in the order of time."""
+
+    times: Moments
+    values: Floats
+
+
+def read(raw: Sequence[msgspec.Raw]) -> list[Samples]:
+    """The samples of each `values` array of JSON.
+
+    Raises:
+        QueryError: something in it is no pair of a time and a number in quotes.
+    """
+    found: list[Samples] = []
+    batch: list[bytes] = []
+    size = 0
+    for text in raw:
+        batch.append(bytes(text))
+        size += len(batch[-1])
+        if size > BATCH:
+            found += _batch(batch)
+            batch, size = [], 0
+    return found + _batch(batch)
+
+
+def _batch(texts: list[bytes]) -> list[Samples]:
+    filled = [text for text in texts if text != b"[]"]
+    fast = _fast(filled) if filled else []
+    if fast is None:
+        return [_slow(text) for text in texts]
+    ready = iter(fast)
+    return [_slow(text) if text == b"[]" else next(ready) for text in texts]
+
+
+def _fast(texts: list[bytes]) -> list[Samples] | None:
+    """All texts as one CSV, or None when they are not plainly that."""
+    if not all(text.startswith(b"[[") and text.endswith(b'"]]') for text in texts):
+        return None
+    counts = [text.count(b'"],[') + 1 for text in texts]
+    rows = b"\n".join([text[2:-3] for text in texts]).replace(b'"],[', b"\n")
+    if rows.count(b'"') != rows.count(b',"') or rows.count(b'"') != sum(counts):
+        return None
+    rows = rows.replace(b'"', b"")
+    try:
+        table = csv.read_csv(pa.BufferReader(rows), read_options=_READ, parse_options=_PARSE, convert_options=_CONVERT)
+    except pa.ArrowInvalid:
+        return None
+    seconds, values = (column.to_numpy() for column in table.columns)
+    if len(values) != sum(counts) or np.count_nonzero(np.isinf(values)) != rows.count(b"Inf"):
+        return None
+    times = _milliseconds(seconds)
+    edges = np.cumsum(counts)[:-1]
+    return [_ordered(*pair) for pair in zip(np.split(times, edges), np.split(values, edges), strict=True)]
+
+
+def _slow(text: bytes) -> Samples:
+    try:
+        pairs = _strict.decode(text)
+        values = np.array([number(value) for _, value in pairs], np.float64)
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+        raise QueryError(f"samples that cannot be read: {error}: {text[:60]!r}") from None
+    return _ordered(_milliseconds(np.array([time for time, _ in pairs], np.float64)), values)
+
+
+def number(text: str) -> float:
+    """A sample's value as Prometheus writes it; refuses what only Python takes for a number."""
+    value = float(text)
+    if not text.isascii() or "_" in text or text != text.strip() or (np.isinf(value) and "Inf" not in text):
+        raise ValueError(f"not a sample value: {text[:40]!r}")
+    return value
+
+
+def _milliseconds(seconds: Floats) -> Moments:
+    times = np.rint(seconds * 1000)
+    if not np.all(np.abs(times) < LATEST):
+        raise QueryError("a sample's time is no time between the years 0 and 10000")
+    return times.astype(np.int64)
+
+
+def _ordered(times: Moments, values: Floats) -> Samples:
+    steps = np.diff(times)
+    if np.all(steps > 0):
+        return Samples(times, values)
+    order: Any = np.argsort(times, kind="stable")
+    if np.any(np.diff(times[order]) == 0):
+        raise QueryError("one series has two samples of one time")
+    return Samples(times[order], values[order])
