@@ -20,6 +20,7 @@ BASE_PACKAGES = ("iptables", "nftables", "ipset", "conntrack", "iproute2", "kmod
 
 # The host's name and resolver do not belong in there, nor documentation.
 _CLEAN = (
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",  # else usrmerge brings all of Perl
     '--customize-hook=rm -f "$1"/etc/hostname "$1"/etc/resolv.conf',
     '--customize-hook=rm -rf "$1"/var/log/apt "$1"/var/log/*.log "$1"/var/cache/ldconfig "$1"/var/cache/debconf/*-old',
     "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -47,7 +48,7 @@ def debian_recipe(
     size: int,
 ) -> Recipe:
     """A root file system of Debian packages; the artifact is `<name>.tar`, and `packages.txt` with their versions."""
-    options = [f"--variant={variant}", f"--include={','.join(packages)}", "--skip=output/dev", *_CLEAN, *extra]
+    options = [f"--variant={variant}", f"--include={','.join(packages)}", *_CLEAN, *extra]
     return Recipe(
         name, layer, partial(_make, name=name, options=options),
         pins={"suite": SUITE, "options": options}, tools=(MMDEBSTRAP,),
@@ -64,7 +65,9 @@ def rootfs_recipe() -> Recipe:
 
 def base_recipe() -> Recipe:
     """The layer under images whose program calls others: iptables (nft, as on the nodes), ipset, conntrack, kmod."""
-    return debian_recipe("base", "cluster", BASE_PACKAGES, variant="essential", seconds=25, size=150_000_000)
+    return debian_recipe(
+        "base", "cluster", BASE_PACKAGES, variant="essential", extra=["--skip=output/dev"], seconds=27, size=80_000_000
+    )
 
 
 def _make(ws: Workspace, *, name: str, options: Sequence[str]) -> None:
