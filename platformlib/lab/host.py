@@ -40,7 +40,8 @@ def missing(plan: Plan) -> Iterator[str]:
         yield "no overlay file system in the kernel — modprobe overlay"
     yield from _controllers()
     yield from _room(plan)
-    yield from _subnet(plan)
+    if shutil.which("ip"):
+        yield from _subnet(plan)
 
 
 def _controllers() -> Iterator[str]:

@@ -69,10 +69,11 @@ class SshMachine(Machine):
     def _communicate(self, argv: list[str], data: bytes | None, timeout: float, shown: str) -> Completed:
         done = super()._communicate(argv, data, timeout, shown)
         if done.status == SSH_FAILED:
-            raise self._failure(done.stderr.strip())
+            raise self.failure(done.stderr.strip())
         return done
 
-    def _failure(self, message: str) -> NodeError:
+    def failure(self, message: str) -> NodeError:
+        """What an ssh client's last words mean, and what to do about it."""
         if "HOST IDENTIFICATION HAS CHANGED" in message or "Host key verification failed" in message:
             fix = f"if the machine was rebuilt: ssh-keygen -f {self.known_hosts} -R {self.address}"
             return HostKeyChanged(self.name, f"another host key than the one kept in {self.known_hosts}", fix=fix)
