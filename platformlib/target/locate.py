@@ -1,17 +1,8 @@
-"""The platform that a notebook works on: validated, named, touched, and with every tool at hand."""
+"""Where a parameters file is, seen from wherever a kernel happens to work."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from platformlib.errors import ClusterError, Fault, PlatformError, SettingsError, WrongCluster
-from platformlib.paths import state_dir
-from platformlib.settings import Settings, load
-
-if TYPE_CHECKING:
-    import pandas as pd
+from platformlib.errors import Fault, SettingsError
 
 
 def resolve(path: str | Path, *near: Path) -> Path:

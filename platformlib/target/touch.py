@@ -1,0 +1,78 @@
+"""The target's name card: what the parameters say beside what the cluster says."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformlib.errors import KubeError, WrongCluster
+from platformlib.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PATIENCE = 4.0  # seconds: whoever binds a target wants to know soon that it does not answer
+ABSENT = "—"
+Card = list[tuple[str, str, str]]
+
+
+def touch(settings: Settings, kubeconfig: Path) -> "pd.DataFrame":
+    """item, parameters, cluster: the platform, its distribution, API server, versions and nodes.
+
+    A cluster that is not there yet, or does not answer, is told in the table: an installation starts like that.
+
+    Raises:
+        WrongCluster: the cluster carries another platform.
+    """
+    import pandas as pd
+
+    start = time.monotonic()
+    found = _found(settings, kubeconfig)
+    milliseconds = (time.monotonic() - start) * 1000
+    nodes = ", ".join(node.name for node in settings.cluster.nodes) or ABSENT
+    card: Card = [
+        ("platform", settings.name, found["platform"]),
+        ("distribution", settings.cluster.distribution, ABSENT),
+        ("Kubernetes", settings.cluster.version, found["version"]),
+        ("API server", ABSENT, found["server"]),
+        ("nodes", nodes, found["nodes"]),
+        ("layers", ", ".join(settings.layers), ABSENT),
+        ("touched", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", f"{milliseconds:.0f} ms"),
+    ]
+    return pd.DataFrame(card, columns=["item", "parameters", "cluster"])
+
+
+def _found(settings: Settings, kubeconfig: Path) -> dict[str, str]:
+    nothing = dict.fromkeys(("platform", "version", "server", "nodes"), ABSENT)
+    if not kubeconfig.is_file():
+        return nothing | {"server": f"none yet: no kubeconfig at {kubeconfig}"}
+    try:
+        return nothing | _asked(settings, kubeconfig)
+    except WrongCluster:
+        raise
+    except KubeError as error:
+        return nothing | {"server": str(error).splitlines()[0]}
+
+
+def _asked(settings: Settings, kubeconfig: Path) -> dict[str, str]:
+    from platformlib.kube import Kube
+    from platformlib.kube.credentials import Credentials
+    from platformlib.kube.session import Session
+
+    kube = Kube(Session(Credentials.load(kubeconfig, settings.cluster.context), patience=PATIENCE))
+    name = kube.identity()
+    if name not in {None, settings.name}:
+        fix = f"give the kubeconfig of {settings.name}, or the parameters of {name}"
+        raise WrongCluster(
+            f"{kube.server} ({kubeconfig}) carries the platform {name!r}, not {settings.name!r}", fix=fix
+        )
+    nodes = kube.list("v1", "Node")
+    ready = sum(_ready(node) for node in nodes)
+    shown = f"{ready} of {len(nodes)} ready"
+    return {"platform": name or "not claimed yet", "version": kube.version(), "server": kube.server, "nodes": shown}
+
+
+def _ready(node: dict[str, object]) -> bool:
+    status = node.get("status")
+    conditions = status.get("conditions", []) if isinstance(status, dict) else []
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
