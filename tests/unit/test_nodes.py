@@ -26,7 +26,7 @@ def test_what_is_written_is_read_back_and_a_second_write_changes_nothing(tmp_pat
     HERE.write(path, content, 0o600)
     assert HERE.read(path) == content
     assert HERE.write(path, content, 0o600) is False
-    assert os.listdir(tmp_path / "deep") == ["file"]
+    assert [left.name for left in (tmp_path / "deep").iterdir()] == ["file"]
 
 
 def test_a_changed_mode_alone_is_a_change(tmp_path: Path) -> None:
