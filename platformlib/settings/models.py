@@ -1,8 +1,8 @@
 """The shape of a parameters file: strict models, one for each section."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, PlainSerializer
 
@@ -26,11 +26,24 @@ Quantity = Annotated[
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h|d|w|y)$", description="such as 30s, 7d")]
 Address = Annotated[IPv4Address, _parse(IPv4Address), AsText]
 Network = Annotated[IPv4Network, _parse(IPv4Network), AsText]
+Address6 = Annotated[IPv6Address, _parse(IPv6Address), AsText]
+Network6 = Annotated[IPv6Network, _parse(IPv6Network), AsText]
+Label = Annotated[str, Field(pattern=r"^([-a-zA-Z0-9_.]{1,63})?$", description="a label's value")]
+Taint = Annotated[
+    str,
+    Field(pattern=r"^[-a-zA-Z0-9_./]+(=[-a-zA-Z0-9_.]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"),
+]
 FilePath = Annotated[Path, BeforeValidator(_expand), AsText]
 Role = Literal["control-plane", "worker"]
 Distribution = Literal["k3s", "kubeadm", "existing"]
 LayerName = Literal["cluster", "storage", "observability"]
+Component = Literal["coredns", "servicelb", "traefik", "local-storage", "metrics-server"]
+Option = bool | int | str | list[str]
 LAYERS: tuple[LayerName, ...] = ("cluster", "storage", "observability")
+
+
+def _default_version(given: dict[str, Any]) -> str:
+    return str(versions()["k3s" if given.get("distribution") == "k3s" else "kubernetes"])
 
 
 class Model(BaseModel):
@@ -44,7 +57,10 @@ class Node(Model):
 
     name: Name
     address: Address
+    address6: Address6 | None = Field(default=None, description="with network.pods6: dual-stack")
     role: Role = "worker"
+    labels: dict[str, Label] = {}
+    taints: list[Taint] = Field(default=[], description="such as dedicated=storage:NoSchedule")
     connection: Literal["ssh", "local"] = "ssh"
 
 
@@ -65,16 +81,39 @@ class Networks(Model):
     nodes: Network = IPv4Network("192.168.1.0/24")
     pods: Network = IPv4Network("10.42.0.0/16")
     services: Network = IPv4Network("10.43.0.0/16")
+    pods6: Network6 | None = Field(default=None, description="with services6 and each node's address6: dual-stack")
+    services6: Network6 | None = None
+
+
+class K3s(Model):
+    """k3s alone; the other distributions take no notice."""
+
+    hardening: bool = Field(default=False, description="the CIS hardening that k3s documents")
+    datastore: Literal["auto", "sqlite", "etcd"] = Field(
+        default="auto", description="auto: SQLite with one server, etcd with three"
+    )
+    endpoint: str | None = Field(default=None, description="a fixed name or address before the servers, without port")
+    tls_san: list[str] = Field(default=[], description="further names and addresses of the API server")
+    disable: list[Component] = Field(default=[], description="packaged components to leave out")
+    config: dict[str, Option] = Field(default={}, description="further options of config.yaml")
+    bundle: FilePath | None = Field(
+        default=None, description="a folder with k3s, its checksums and its images; default: download"
+    )
+    download: Annotated[HttpUrl, _parse(HttpUrl), AsText] = Field(
+        default=HttpUrl("https://github.com/k3s-io/k3s/releases/download"),
+        description="where releases are published, or a copy of that",
+    )
 
 
 class Cluster(Model):
     """What Kubernetes runs on, and which one."""
 
     distribution: Distribution
-    version: str = Field(default_factory=lambda: str(versions()["kubernetes"]), pattern=r"^v1\.\d+\.\d+([-+].+)?$")
+    version: str = Field(default_factory=_default_version, pattern=r"^v1\.\d+\.\d+([-+].+)?$")
     nodes: list[Node] = []
     network: Networks = Networks()
     ssh: Ssh = Ssh()
+    k3s: K3s = K3s()
     kubeconfig: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
     context: str | None = Field(default=None, description="kubeconfig context; default: the current one")
 

@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from platformlib.errors import Fault
+from platformlib.settings.k3s_rules import K3S_RULES
 
 Raw = Mapping[str, Any]
 Rule = Callable[[Raw], Iterator[Fault]]
@@ -89,6 +90,7 @@ def existing_needs_a_kubeconfig(raw: Raw) -> Iterator[Fault]:
 
 
 RULES: tuple[Rule, ...] = (
+    *K3S_RULES,
     networks_do_not_overlap,
     networks_are_private,
     nodes_are_distinct,
