@@ -28,13 +28,13 @@ def names_of(series: Sequence[Labels]) -> list[str]:
     return sorted({name for labels in series for name, _ in labels})
 
 
-def column_names(names: Sequence[str], reserved: frozenset[str] = RESERVED) -> dict[str, str]:
-    """Each label's column; one whose name the frame itself needs gets `label_` before it."""
+def column_names(names: Sequence[str], reserved: frozenset[str] = RESERVED, prefix: str = "label_") -> dict[str, str]:
+    """Each label's column; one whose name the frame itself needs gets `prefix` before it."""
     taken, columns = set(names) | reserved, {}
     for name in names:
         column = name
         while column in reserved or (column != name and column in taken):
-            column = f"label_{column}"
+            column = prefix + column
         taken.add(column)
         columns[name] = column
     return columns

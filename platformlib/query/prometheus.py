@@ -3,27 +3,25 @@
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 
 from platformlib.errors import QueryError
-from platformlib.query import envelope, frames, tables
+from platformlib.query import envelope, frames, ranges, tables
 from platformlib.query.ask import ask
-from platformlib.query.envelope import Labels
 from platformlib.query.histograms import histogram_frame
-from platformlib.query.pool import WORKERS, Progress, in_parallel
-from platformlib.query.samples import LATEST, Moments, Samples, number
+from platformlib.query.pool import WORKERS, Progress
+from platformlib.query.ranges import MS, Plan, Shape, seconds
+from platformlib.query.samples import LATEST, number
 from platformlib.query.session import Adapter, Requests
 from platformlib.query.transport import TIMEOUT, Answer, Transport
-from platformlib.query.window import SECOND, Moment, Span, Window, duration, moment, step_for, text, utc, window
+from platformlib.query.window import Moment, Span, Window, moment
+from platformlib.query.window import window as window_of
 
-POINTS_LIMIT = 11_000  # Prometheus refuses more points of one series in one query
-MS = SECOND // 1000
 SUFFIXES = {"seconds": "seconds", "bytes": "bytes", "ratio": "ratio", "celsius": "celsius", "percent": "percent"}
-Part = tuple[Moments, envelope.Found]
 
 
 class Prometheus(PrometheusConnect):
@@ -59,10 +57,10 @@ class Prometheus(PrometheusConnect):
         """
         now = self.transport.now()
         at = now // MS * MS if time is None else moment(time, now=now)
-        answer = self._get("/api/v1/query", {"query": promql, "time": _seconds(at)}, **how)
+        answer = self._get("/api/v1/query", {"query": promql, "time": seconds(at)}, **how)
         kind, found = envelope.instant(answer)
         frame = frames.long(found.series) if kind in ("vector", "matrix") else _literal(kind, answer)
-        return _about(frame, found, query=promql, start=at, end=at, unit=unit)
+        return _ours(ranges.about(frame, found, query=promql, start=at), promql, unit)
 
     def query_range(
         self,
@@ -72,7 +70,7 @@ class Prometheus(PrometheusConnect):
         start: Moment | None = None,
         end: Moment | None = None,
         step: Span | None = None,
-        shape: Literal["wide", "long"] = "wide",
+        shape: Shape = "wide",
         unit: str | None = None,
         labels: Sequence[str] = (),
         workers: int = WORKERS,
@@ -93,28 +91,19 @@ class Prometheus(PrometheusConnect):
         Raises:
             BadQuery, SourceUnavailable, QueryCancelled, QueryError
         """
-        span, width, parts = self._plan(window, start, end, step)
-        asked = in_parallel(
-            lambda part, stop: self._part(promql, part, width, cancel=stop, **how),
-            parts, workers=workers, progress=progress, cancel=cancel,
-        )  # fmt: skip
-        found = _joined(asked)
-        if shape == "wide":
-            frame = frames.wide([(grid, part.series) for grid, part in asked], names=labels)
-        else:
-            frame = frames.long(found.series, names=labels)
-        first = int(asked[0][0][0]) * MS
-        return _about(frame, found, query=promql, start=first, end=first + span.length, step=width, unit=unit)
+        plan = Plan.of(window, start=start, end=end, step=step, now=self.transport.now())
+        how |= {"workers": workers, "progress": progress, "cancel": cancel}
+        parts = ranges.fetch(self._get, "/api/v1/query_range", promql, plan, **how)
+        return _ours(ranges.frame(parts, promql, plan, shape, labels), promql, unit)
 
     def histograms(self, promql: str, window: Span | Window | None = None, **how: Any) -> pd.DataFrame:
         """Native histograms over a window, a row each bucket: labels, count, sum, lower, upper, bucket."""
         keys = ("start", "end", "step")
-        span, width, parts = self._plan(window, *(how.pop(key, None) for key in keys))
-        asked = in_parallel(lambda part, stop: self._part(promql, part, width, cancel=stop, **how), parts)
-        found = _joined(asked)
-        return _about(
-            histogram_frame(found.histograms), found, query=promql, start=span.start, end=span.end, step=width
-        )
+        plan = Plan.of(window, now=self.transport.now(), **{key: how.pop(key, None) for key in keys})
+        parts = ranges.fetch(self._get, "/api/v1/query_range", promql, plan, **how)
+        found = ranges.joined(parts)
+        made = histogram_frame(found.histograms)
+        return _ours(ranges.about(made, found, query=promql, plan=plan, start=int(parts[0][0][0]) * MS), promql, None)
 
     def series(self, *match: str, window: Span | Window | None = None, limit: int = 0, **how: Any) -> pd.DataFrame:
         """The label sets that `match` selectors find: a row each series, a column each label."""
@@ -157,26 +146,6 @@ class Prometheus(PrometheusConnect):
         """Whether the server answers queries now."""
         return self.transport.get("/-/ready", {}, timeout=5).status == 200  # noqa: PLR2004
 
-    def _plan(
-        self, span: Span | Window | None, start: Moment | None, end: Moment | None, step: Span | None
-    ) -> tuple[Window, int, list[Window]]:
-        whole = window(span, start=start, end=end, now=self.transport.now())
-        width = max(MS, duration(step) if step is not None else step_for(whole.length))
-        longest = (POINTS_LIMIT - 1) * width
-        # The end belongs to the window, so the last part may be a single moment: it is given a nanosecond of length.
-        starts = range(whole.start, whole.end + 1, longest + width)
-        ends = [min(first + longest, whole.end) for first in starts]
-        return whole, width, [Window(a, max(b, a + 1)) for a, b in zip(starts, ends, strict=True)]
-
-    def _part(self, promql: str, part: Window, width: int, **how: Any) -> Part:
-        params = {"query": promql, "start": _seconds(part.start), "end": _seconds(part.end), "step": _seconds(width)}
-        answer = self._get("/api/v1/query_range", params, **how)
-        first, last = (round(float(str(answer.params[key])) * 1000) for key in ("start", "end"))
-        grid = np.arange(first, last + 1, width // MS, dtype=np.int64)
-        found = envelope.matrix(answer)
-        frames.within(found.series, first - width // MS, last + width // MS)
-        return grid, found
-
     def _get(self, path: str, params: Mapping[str, Any], **how: Any) -> Answer:
         timeout = float(how.pop("timeout", None) or self._timeout or TIMEOUT)
         return ask(self.transport, path, {**params, **how.pop("params", {})}, timeout=timeout, **how)
@@ -192,36 +161,8 @@ class Prometheus(PrometheusConnect):
         return self._plain(path, params | ({"limit": str(limit)} if limit else {}), **how)
 
     def _between(self, span: Span | Window | None) -> dict[str, str]:
-        whole = window(span, now=self.transport.now())
-        return {"start": _seconds(whole.start), "end": _seconds(whole.end)}
-
-
-def _seconds(nanoseconds: int) -> str:
-    """Seconds as Prometheus reads them, exact to the millisecond."""
-    whole, rest = divmod(nanoseconds // MS, 1000)
-    return f"{whole}.{rest:03d}" if rest else str(whole)
-
-
-def _joined(parts: Sequence[Part]) -> envelope.Found:
-    """The parts as one: samples of one series follow each other."""
-    if len(parts) == 1:
-        return parts[0][1]
-    pieces: dict[Labels, list[Samples]] = {}
-    histograms: dict[Labels, list[Any]] = {}
-    for _, found in parts:
-        for labels, samples in found.series.items():
-            pieces.setdefault(labels, []).append(samples)
-        for labels, texts in found.histograms.items():
-            histograms.setdefault(labels, []).extend(texts)
-    series = {labels: _concatenated(found) for labels, found in pieces.items()}
-    return envelope.Found(series, histograms, tuple(dict.fromkeys(note for _, found in parts for note in found.notes)))
-
-
-def _concatenated(pieces: Sequence[Samples]) -> Samples:
-    if len(pieces) == 1:
-        return pieces[0]
-    times = np.concatenate([piece.times for piece in pieces])
-    return Samples(times, np.concatenate([piece.values for piece in pieces]))
+        whole = window_of(span, now=self.transport.now())
+        return {"start": seconds(whole.start), "end": seconds(whole.end)}
 
 
 def _literal(kind: str, answer: Answer) -> pd.DataFrame:
@@ -232,28 +173,8 @@ def _literal(kind: str, answer: Answer) -> pd.DataFrame:
     return pd.DataFrame({"value": [value]}, index=frames.index(np.array([round(seconds * 1000)], np.int64)))
 
 
-def _about(
-    frame: pd.DataFrame,
-    found: envelope.Found,
-    *,
-    query: str,
-    start: int,
-    end: int,
-    step: int | None = None,
-    unit: str | None = None,
-) -> pd.DataFrame:
-    notes = list(found.notes)
-    if found.histograms and "bucket" not in frame.columns:
-        notes.append(f"{len(found.histograms)} native histograms are left out: see Prometheus.histograms()")
-    frame.attrs |= {
-        "query": query,
-        "window": (utc(start).isoformat(), utc(end).isoformat()),
-        "step": text(step) if step else None,
-        "unit": guess(query) if unit is None else unit,
-        "warnings": notes,
-        "complete": not any("truncated" in note for note in notes),
-        "source": "prometheus",
-    }
+def _ours(frame: pd.DataFrame, query: str, unit: str | None) -> pd.DataFrame:
+    frame.attrs |= {"unit": guess(query) if unit is None else unit, "source": "prometheus"}
     return frame
 
 

@@ -1,0 +1,1 @@
+"""What this package costs, beside its peers, measured against real servers: `python -m benchmarks`."""

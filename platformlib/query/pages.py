@@ -1,0 +1,107 @@
+"""All lines of a window, page by page, none lost and none doubled.
+
+A page holds the first lines of all streams together, up to a limit. Whether the page's last nanosecond is whole cannot
+be known, so all its lines are dropped, and the next page begins with that nanosecond. Nothing is compared, so lines
+that are equal to the last byte are kept apart. When one nanosecond fills a page, the page grows.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from platformlib.errors import BadQuery, IncompleteAnswer
+from platformlib.query.logql import refused_limit
+from platformlib.query.streams import CATEGORIZE, Page, joined, page
+from platformlib.query.transport import TIMEOUT, Answer
+from platformlib.query.window import Window
+
+PATH = "/loki/api/v1/query_range"
+PAGE = 50_000  # lines; a server that allows fewer says so, and is believed
+Get = Callable[..., Answer]
+
+
+@dataclass
+class Pager:
+    """Pages of one log query. It learns the server's limit, for all its windows."""
+
+    get: Get
+    logql: str
+    size: int = PAGE
+    most: int | None = None  # lines a page, as the server said
+    timeout: float = TIMEOUT
+
+    def all(self, window: Window, cancel: threading.Event | None = None) -> Page:
+        """Every line of the window."""
+        return joined(list(self._forward(window, cancel)))
+
+    def first(self, window: Window, count: int, *, backward: bool, cancel: threading.Event | None = None) -> Page:
+        """The first `count` lines of the window, or the last ones."""
+        pages: list[Page] = []
+        for one in (self._backward if backward else self._forward)(window, cancel, count):
+            pages.append(one)
+            if sum(map(len, pages)) >= count:
+                break
+        found = joined(pages)
+        order = np.argsort(found.times, kind="stable")
+        chosen = np.zeros(len(found), bool)
+        chosen[order[-count:] if backward else order[:count]] = True
+        return found.where(chosen)
+
+    def _forward(self, window: Window, cancel: threading.Event | None, count: int | None = None) -> Iterator[Page]:
+        start, end, size = window.start, window.end, self._size(count)
+        while True:
+            found, size, asked = self._page(start, end, size, "forward", cancel)
+            start, end = asked
+            if len(found) < size:
+                yield found
+                return
+            border = int(found.times.max())
+            if border > start:
+                yield found.where(found.times < border)
+                start = border
+            else:
+                size = self._grown(size, border)
+
+    def _backward(self, window: Window, cancel: threading.Event | None, count: int | None = None) -> Iterator[Page]:
+        start, end, size = window.start, window.end, self._size(count)
+        while True:
+            found, size, asked = self._page(start, end, size, "backward", cancel)
+            start, end = asked
+            if len(found) < size:
+                yield found
+                return
+            border = int(found.times.min())
+            if border + 1 < end:
+                yield found.where(found.times > border)
+                end = border + 1
+            else:
+                size = self._grown(size, border)
+
+    def _size(self, count: int | None) -> int:
+        """One line more than is wanted, since the last nanosecond of a full page is dropped."""
+        return self.size if count is None else min(self.size, count + 1)
+
+    def _grown(self, size: int, border: int) -> int:
+        if self.most is not None and size >= self.most:
+            raise IncompleteAnswer(
+                f"one nanosecond ({border}) has more lines than the server gives at once ({self.most})",
+                fix="narrow the selector, or raise Loki's max_entries_limit_per_query",
+            )
+        return size * 2
+
+    def _page(
+        self, start: int, end: int, size: int, direction: str, cancel: threading.Event | None
+    ) -> tuple[Page, int, tuple[int, int]]:
+        """The lines, how many could have come, and the window that was answered (a replay's is the recorded one)."""
+        size = min(size, self.most or size)
+        params = {"query": self.logql, "start": str(start), "end": str(end), "limit": str(size), "direction": direction}
+        try:
+            answer = self.get(PATH, params, headers=CATEGORIZE, timeout=self.timeout, cancel=cancel)
+        except BadQuery as error:
+            self.most = refused_limit(str(error))
+            if self.most is None or self.most >= size:
+                raise
+            return self._page(start, end, self.most, direction, cancel)
+        return page(answer), size, (int(str(answer.params["start"])), int(str(answer.params["end"])))
