@@ -61,6 +61,13 @@ def members(group: str) -> set[int]:
     return {int(line) for file in files for line in _lines(file) if line != "0"}
 
 
+def others(prefix: str) -> set[str]:
+    """The groups of labs whose names do not begin with `prefix`."""
+    trees = hierarchies() if version() == 1 else [ROOT / "system.slice"]
+    found = {path.name for tree in trees for path in tree.glob("platformlib-*")}
+    return {name for name in found if not name.startswith(prefix)}
+
+
 def _procs(path: Path) -> list[Path]:
     return [Path(folder, "cgroup.procs") for folder, _, _ in os.walk(path)]
 

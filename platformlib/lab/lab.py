@@ -9,6 +9,7 @@ from platformlib.errors import LabError
 from platformlib.lab import cgroups
 from platformlib.lab.disk import disk_down, disk_up, unpack
 from platformlib.lab.host import check
+from platformlib.lab.limits import give_back, raise_limit
 from platformlib.lab.machine import boot, running, wait_for_login
 from platformlib.lab.network import hub_up, machine_up, network_down
 from platformlib.lab.plan import plan
@@ -19,7 +20,7 @@ from platformlib.lab.services import (
     services_down,
     services_up,
 )
-from platformlib.nodes.ssh import SshMachine
+from platformlib.nodes.ssh import SshMachine, hang_up
 from platformlib.paths import cache_dir
 from platformlib.settings import Settings
 
@@ -51,6 +52,8 @@ class Lab:
         check(self.plan)
         lower = unpack(self.bundle.rootfs, cache_dir() / "lab")
         on_event("network, names and images")
+        if raise_limit():
+            on_event("raised fs.inotify.max_user_instances while a lab is up; `lab down` gives it back")
         hub_up(self.plan)
         services_up(self.plan, self.bundle.registry_config(f"{self.plan.gateway}:{REGISTRY_PORT}"))
         for machine in self.plan.machines:
@@ -102,10 +105,12 @@ class Lab:
 
     def down(self, on_event: Callable[[str], None] = _silent) -> None:
         """Remove the lab: processes, control groups, mounts, links, namespaces, disks."""
+        hang_up()
         self.cut_power()
         services_down(self.plan)
         on_event("machines and services ended")
         network_down(self.plan)
+        give_back(self.plan)
         for machine in self.plan.machines:
             disk_down(machine)
         shutil.rmtree(self.plan.folder, ignore_errors=True)

@@ -1,7 +1,5 @@
 """One machine of the lab: systemd in a container of systemd-nspawn, reached by SSH like any other."""
 
-import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -9,6 +7,7 @@ from platformlib.errors import LabError, NodeUnreachable
 from platformlib.lab import cgroups
 from platformlib.lab.disk import PLAIN
 from platformlib.lab.plan import MachinePlan, Plan
+from platformlib.lab.shell import launch
 from platformlib.nodes import connect
 
 UNITS = {"": 1, "k": 10**3, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "T": 10**12, "Ti": 2**40}
@@ -31,11 +30,8 @@ def boot(plan: Plan, machine: MachinePlan, root: Path) -> None:
         return
     size = plan.settings.lab.machine
     argv = cgroups.start_argv(machine.group, quantity(size.memory), size.cpus, nspawn(machine, root))
-    environment = os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}
-    with (machine.folder / "console.log").open("wb") as console:
-        subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environment, start_new_session=True
-        )
+    (machine.folder / "console.log").unlink(missing_ok=True)
+    launch(argv, machine.folder / "console.log", SYSTEMD_NSPAWN_API_VFS_WRITABLE="1")
 
 
 def nspawn(machine: MachinePlan, root: Path) -> list[str]:

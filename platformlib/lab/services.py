@@ -1,11 +1,10 @@
 """What the hub serves to the machines: names (dnsmasq), images (docker-registry), and a way out when asked for."""
 
-import subprocess
 from pathlib import Path
 
 from platformlib.lab import cgroups
 from platformlib.lab.plan import Plan
-from platformlib.lab.shell import inside, sh
+from platformlib.lab.shell import inside, launch, sh
 
 REGISTRY_PORT = 5000
 GiB = 2**30
@@ -66,14 +65,7 @@ def start(plan: Plan, name: str, argv: list[str], *, in_hub: bool = True) -> Non
     if cgroups.members(group):
         return
     command = inside(plan.hub, argv) if in_hub else argv
-    with (plan.folder / f"{name}.out").open("ab") as log:
-        subprocess.Popen(
-            cgroups.start_argv(group, 2 * GiB, 2, command),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    launch(cgroups.start_argv(group, 2 * GiB, 2, command), plan.folder / f"{name}.out")
 
 
 def service_state(plan: Plan, name: str) -> str:

@@ -1,7 +1,9 @@
 """Run a program of this host, or one inside a network namespace."""
 
+import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from platformlib.errors import LabError
 
@@ -12,6 +14,19 @@ def sh(*argv: str, check: bool = True, stdin: str | None = None) -> str:
     if check and done.returncode:
         raise LabError(f"`{' '.join(argv)}` ended with status {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def launch(argv: Sequence[str], log: Path, **environment: str) -> None:
+    """Start a program that outlives this process; its words go to `log`."""
+    with log.open("ab") as words:
+        subprocess.run(
+            ["setsid", "--fork", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            env=os.environ | environment,
+            check=True,
+        )
 
 
 def inside(namespace: str, argv: Sequence[str]) -> list[str]:

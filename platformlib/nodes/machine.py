@@ -88,9 +88,6 @@ class Machine:
             self.shell(WRITE, path, f"{mode:o}", stdin=file.read(), timeout=600)
         return True
 
-    def close(self) -> None:
-        """Give back the connection."""
-
     def _communicate(self, argv: list[str], data: bytes | None, timeout: float, shown: str) -> Completed:
         try:
             # An empty input, not this process's own: a remote command must never read the notebook's standard input.

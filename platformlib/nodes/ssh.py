@@ -5,6 +5,7 @@ keys, shares one connection among all commands, and moves a 170 MB binary in abo
 """
 
 import atexit
+import hashlib
 import shlex
 import subprocess
 import tempfile
@@ -57,14 +58,16 @@ class SshMachine(Machine):
         return ["ssh", "-p", str(self.port), "-l", self.user, *key, *flags, self.address]
 
     def argv(self, argv: Sequence[str]) -> list[str]:
-        shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o", f"ControlPath={_sockets()}/%C"]
+        shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o", self._control_path]
         elevated = argv if self.user == "root" else ["sudo", "-n", *argv]
         ssh, *rest = self.command()
         return [ssh, *shared, *rest, "--", shlex.join(elevated)]
 
-    def close(self) -> None:
-        path = f"ControlPath={_sockets()}/%C"
-        subprocess.run([*self.command()[:-1], "-o", path, "-O", "exit", self.address], capture_output=True, check=False)
+    @property
+    def _control_path(self) -> str:
+        """One shared connection for each key and set of known hosts: another key must be judged anew."""
+        trust = hashlib.sha256(f"{self.identity}{self.known_hosts}".encode()).hexdigest()[:8]
+        return f"ControlPath={_sockets()}/{trust}%C"
 
     def _communicate(self, argv: list[str], data: bytes | None, timeout: float, shown: str) -> Completed:
         done = super()._communicate(argv, data, timeout, shown)
@@ -88,7 +91,14 @@ class SshMachine(Machine):
 
 @cache
 def _sockets() -> str:
-    """A short path, as a socket's may have 108 characters; gone with the process."""
+    """A short path, as a socket's may have 108 characters; gone with the process, and the connections before it."""
     folder = tempfile.TemporaryDirectory(prefix="plssh")
     atexit.register(folder.cleanup)
+    atexit.register(hang_up)
     return folder.name
+
+
+def hang_up() -> None:
+    """End every shared connection of this process."""
+    for socket in Path(_sockets()).iterdir():
+        subprocess.run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "any"], capture_output=True, check=False)

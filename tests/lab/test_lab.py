@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import platformlib as pl
 from platformlib.clusters import driver
 from platformlib.errors import AuthenticationFailed, HostKeyChanged, NodeUnreachable, PreflightFailed
 from platformlib.lab import Lab, cgroups
-from platformlib.lab.network import links
+from platformlib.lab.network import links, namespaces
 from platformlib.lab.shell import inside, sh
 from platformlib.nodes import Machine, connect
+from platformlib.paths import state_dir
 from platformlib.settings import Settings
 from platformlib.settings.models import Ssh
 
@@ -30,26 +32,42 @@ def small(**lab: Any) -> Settings:
     return pl.load({"name": "smalllab", "cluster": cluster, "lab": {"machine": machine} | lab})
 
 
-def traces() -> dict[str, Any]:
-    """Everything of a host that a lab touches."""
+def traces() -> dict[str, list[str]]:
+    """All that a lab can leave on its host, of this lab alone: others may come and go."""
+    tag = Lab(small()).plan.group.removeprefix("platformlib-")
+    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
     return {
-        "links": sorted(links()),
-        "namespaces": sh("ip", "netns", "list").splitlines(),
-        "routes": sh("ip", "route").splitlines(),
+        "links": [link for link in links() if tag in link],
+        "namespaces": [name for name in namespaces() if tag in name],
+        "routes": [route for route in sh("ip", "route").splitlines() if "192.168.61." in route],
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if "smalllab" in line],
-        "groups": [str(path) for tree in cgroups.hierarchies() for path in tree.glob("platformlib-*")],
-        "rules": subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False).stdout,
-        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+        "groups": [str(path) for tree in cgroups.hierarchies() for path in tree.glob(f"platformlib-{tag}*")],
+        "rules": [line for line in rules.splitlines() if "192.168.61." in line],
+        "processes": [
+            str(it.pid) for it in psutil.process_iter(["cmdline"]) if "smalllab" in " ".join(it.info["cmdline"] or ())
+        ],
+        "disks": [str(path) for path in (state_dir("smalllab") / "lab").glob("*")],
     }
 
 
-@pytest.fixture(scope="module")
-def before() -> dict[str, Any]:
-    return traces()
+KINDS = ("links", "namespaces", "routes", "mounts", "groups", "rules", "processes", "disks")
+NOTHING: dict[str, list[str]] = {kind: [] for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
-def up(before: dict[str, Any]) -> Iterator[Lab]:
+def host() -> dict[str, str]:
+    """Settings of the host that stay as they are, while a lab is up and after it."""
+    Lab(small()).down()
+    return settings_of_host()
+
+
+def settings_of_host() -> dict[str, str]:
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    return {"forwarding": forwarding, "default route": sh("ip", "route", "show", "default")}
+
+
+@pytest.fixture(scope="module")
+def up(host: dict[str, str]) -> Iterator[Lab]:
     made = Lab(small())
     made.up()
     yield made
@@ -77,7 +95,10 @@ def test_a_machine_has_the_limits_that_the_parameters_give(up: Lab) -> None:
 def test_a_second_up_changes_nothing(up: Lab, machine: Machine) -> None:
     boot = machine.read("/proc/sys/kernel/random/boot_id"), machine.run(["cat", "/proc/1/stat"]).stdout.split()[21]
     up.up()
-    assert boot == (machine.read("/proc/sys/kernel/random/boot_id"), machine.run(["cat", "/proc/1/stat"]).stdout.split()[21])
+    assert boot == (
+        machine.read("/proc/sys/kernel/random/boot_id"),
+        machine.run(["cat", "/proc/1/stat"]).stdout.split()[21],
+    )
 
 
 def test_there_is_no_way_out_and_every_wish_for_one_is_counted(up: Lab, machine: Machine) -> None:
@@ -99,7 +120,9 @@ def test_a_machine_that_lost_its_power_comes_back_with_its_disk(up: Lab, machine
 def test_a_wrong_key_is_refused_with_the_fix(up: Lab, tmp_path: Path) -> None:
     sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
     wrong = Ssh(identity=tmp_path / "other")
-    with pytest.raises(AuthenticationFailed, match=r"small: root@192.168.61.11:22 refused the key (.|\n)*authorized_keys"):
+    with pytest.raises(
+        AuthenticationFailed, match=r"small: root@192.168.61.11:22 refused the key (.|\n)*authorized_keys"
+    ):
         connect(up.plan.settings.cluster.nodes[0], wrong, state=tmp_path).run(["true"])
 
 
@@ -127,11 +150,13 @@ def test_a_full_disk_is_found_before_anything_is_changed(up: Lab, machine: Machi
     assert machine.read("/etc/systemd/system/kubelet.service") is None
 
 
-def test_down_leaves_nothing_of_it(up: Lab, before: dict[str, Any]) -> None:
+def test_down_leaves_nothing_of_it(up: Lab, host: dict[str, str]) -> None:
+    assert all(traces()[kind] for kind in KINDS if kind != "rules")
+    assert settings_of_host() == host
     up.down()
     up.down()  # what is gone already is no error
-    assert traces() == before
-    assert not up.plan.folder.exists()
+    assert traces() == NOTHING
+    assert settings_of_host() == host
 
 
 class Page(http.server.BaseHTTPRequestHandler):
@@ -146,7 +171,7 @@ class Page(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def test_internet_true_opens_a_way_out_and_touches_nothing_of_the_host(before: dict[str, Any]) -> None:
+def test_internet_true_opens_a_way_out_and_touches_nothing_of_the_host(host: dict[str, str]) -> None:
     made = Lab(small(internet=True))
     server = http.server.HTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -156,9 +181,10 @@ def test_internet_true_opens_a_way_out_and_touches_nothing_of_the_host(before: d
         url = f"http://10.0.2.2:{server.server_port}/"
         page = connect(node, Ssh(), state=state).run(["curl", "-s", "--max-time", "10", url]).stdout
         assert page == "outside"
-        assert traces()["rules"] == before["rules"]
+        assert (traces()["rules"], settings_of_host()) == ([], host)
     finally:
         server.shutdown()
         server.server_close()
         made.down()
-    assert traces() == before
+    assert traces() == NOTHING
+    assert settings_of_host() == host
