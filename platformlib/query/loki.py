@@ -77,7 +77,7 @@ class Loki:
             "proven": proven and limit is None,
             "warnings": [],
             "source": "loki",
-            "picture": "lines",
+            "picture": "levels",
         }
         return frame
 
@@ -86,12 +86,14 @@ class Loki:
         span = _whole(window_of(window, now=self.transport.now(), **moments))
         return Reader(self._get, Pager(self._get, logql), 1, None, None).count(span)
 
-    def query(self, logql: str, time: Moment | None = None, *, unit: str = "") -> pd.DataFrame:
+    def query(
+        self, logql: str, time: Moment | None = None, *, unit: str = "", labels: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """A metric query's value at one moment: a column each label, then `value`."""
         now = self.transport.now()
         at = now if time is None else moment(time, now=now)
         _, found = envelope.instant(self._get(f"{API}/query", {"query": logql, "time": str(at)}))
-        return _ours(ranges.about(frames.long(found.series), found, query=logql, start=at), unit)
+        return _ours(ranges.about(frames.long(found.series, names=labels), found, query=logql, start=at), unit)
 
     def query_range(
         self,
@@ -162,6 +164,10 @@ class Loki:
     ) -> Iterator[pd.DataFrame]:
         """New lines as they arrive, frame by frame; ends after `seconds`, when `until(frame)` holds, or on `cancel`."""
         return follow(self, logql, seconds=seconds, until=until, every=every, cancel=cancel)
+
+    def now(self) -> int:
+        """The clock that relative windows count from, in nanoseconds."""
+        return self.transport.now()
 
     def ready(self) -> bool:
         """Whether the server answers queries now."""

@@ -45,7 +45,15 @@ class Prometheus(PrometheusConnect):
         given = {"headers": self.headers, "auth": self.auth, "cert": self._session.cert, "verify": self._session.verify}
         return Requests(self._session, self.url, **given)
 
-    def query(self, promql: str, time: Moment | None = None, *, unit: str | None = None, **how: Any) -> pd.DataFrame:
+    def query(
+        self,
+        promql: str,
+        time: Moment | None = None,
+        *,
+        unit: str | None = None,
+        labels: Sequence[str] = (),
+        **how: Any,
+    ) -> pd.DataFrame:
         """The value of each series at one moment (default: now).
 
         Returns:
@@ -59,7 +67,7 @@ class Prometheus(PrometheusConnect):
         at = now // MS * MS if time is None else moment(time, now=now)
         answer = self._get("/api/v1/query", {"query": promql, "time": seconds(at)}, **how)
         kind, found = envelope.instant(answer)
-        frame = frames.long(found.series) if kind in ("vector", "matrix") else _literal(kind, answer)
+        frame = frames.long(found.series, names=labels) if kind in ("vector", "matrix") else _literal(kind, answer)
         return _ours(ranges.about(frame, found, query=promql, start=at), promql, unit)
 
     def query_range(
@@ -141,6 +149,10 @@ class Prometheus(PrometheusConnect):
         """Exemplars of a query's series: indexed by time; columns series, exemplar, value."""
         params = {"query": promql, **self._between(window)}
         return tables.exemplars(*self._plain("/api/v1/query_exemplars", params, **how))
+
+    def now(self) -> int:
+        """The clock that relative windows count from, in nanoseconds."""
+        return self.transport.now()
 
     def ready(self) -> bool:
         """Whether the server answers queries now."""

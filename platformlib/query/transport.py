@@ -62,6 +62,10 @@ class Route(Protocol):
     def base_url(self) -> str:
         """Address of the service behind the API server's proxy."""
 
+    @property
+    def proxy(self) -> str | None:
+        """The HTTP proxy on the way, if there is one."""
+
     def headers(self) -> Mapping[str, str]:
         """Current credentials; asked for before each request, so that an expired token is renewed."""
 
@@ -130,7 +134,7 @@ def _collect(chunks: Iterator[bytes], deadline: float, cancel: threading.Event |
 
 def service(route: Route, *, name: str = "") -> Http:
     """Through the API server's service proxy, with the kubeconfig's credentials."""
-    return Http(route.base_url, name=name, credentials=route.headers, verify=route.ssl_context())
+    return Http(route.base_url, name=name, credentials=route.headers, verify=route.ssl_context(), proxy=route.proxy)
 
 
 def direct(
