@@ -32,14 +32,18 @@ class Builder:
     def build(self, recipes: Sequence[Recipe]) -> None:
         """Reuse what is whole, build the rest; host tools and disk space are checked before anything is built."""
         shutil.rmtree(self.store.root / UNFINISHED, ignore_errors=True)
-        missing = [recipe for recipe in recipes if self.store.damage(self.path(recipe.name))]
+        missing = [recipe for recipe in recipes if not self._reuse(recipe)]
         require_tools(missing)
         disk.require(self.store.root, missing)
-        for recipe in recipes:
-            if recipe in missing:
-                self._one(recipe)
-            else:
-                self.on_event(Event("reused", recipe.name, expected=recipe.expected_seconds))
+        for recipe in missing:
+            self._one(recipe)
+
+    def _reuse(self, recipe: Recipe) -> bool:
+        """Is it there, and every byte of it right?"""
+        whole = not self.store.damage(self.path(recipe.name))
+        if whole:
+            self.on_event(Event("reused", recipe.name, expected=recipe.expected_seconds))
+        return whole
 
     def remove_stale(self, known: set[str], *, unknown: bool) -> None:
         """Remove artifacts of other keys: those of the names in `known`, and of names that there are no longer."""

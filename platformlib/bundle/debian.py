@@ -98,4 +98,4 @@ def _mmdebstrap(ws: Workspace, argv: Sequence[str]) -> None:
     ws.scratch.chmod(0o755)
     env = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "TMPDIR": str(ws.scratch), "LC_ALL": "C.UTF-8"}
     isolate = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
-    ws.run([*isolate, "mmdebstrap", *argv], env=env)
+    ws.run([*isolate, "mmdebstrap", '--aptopt=Acquire::Retries "3"', *argv], env=env)

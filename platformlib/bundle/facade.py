@@ -137,6 +137,8 @@ class Bundle:
         return dict((self._store.manifest(path) or {}).get("files", {}))
 
     def _path(self, name: str) -> Path:
+        if name not in self._keys:
+            raise BundleError(f"the bundle has no artifact {name!r}", fix=f"one of {', '.join(self._keys)}")
         path = self._store.path(name, self._keys[name])
         if self._store.manifest(path) is None:
             raise BundleError(f"the bundle has no {name} yet", fix=BUILD)

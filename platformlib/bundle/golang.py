@@ -83,7 +83,8 @@ def go(ws: Workspace, argv: list[str], cwd: Path, **options: Any) -> None:
     root = goroot()
     mine = {
         "GOROOT": root, "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": FLAGS, "GOOS": "linux", "GOEXPERIMENT": "",
-        "GOCACHE": ws.go_caches / "build", "GOMODCACHE": ws.go_caches / "mod", "CGO_ENABLED": "0",
+        "CGO_ENABLED": "0", "GOTMPDIR": ws.scratch,
+        "GOCACHE": ws.go_caches / "build", "GOMODCACHE": ws.go_caches / "mod",
     }  # fmt: skip
     ws.run([root / "bin" / "go", *argv], cwd=cwd, env={**os.environ, **{k: str(v) for k, v in mine.items()}}, **options)
 

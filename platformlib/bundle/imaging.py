@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from platformlib.bundle.image import INDEX, Settings, architecture, write_image
+from platformlib.bundle.image import INDEX, Settings, write_image
 from platformlib.bundle.recipe import Recipe, Workspace
 from platformlib.bundle.tarlayer import Entry, File, Folder, write_layer
 from platformlib.errors import BundleError
@@ -39,7 +39,7 @@ def image_recipe(
     return Recipe(
         name, layer, partial(_make, plans=plans, entries=entries, more=more, references=references),
         pins={"plans": [asdict(plan) for plan in plans], "entries": [repr(entry) for entry in entries],
-              "references": references, "architecture": architecture()},
+              "references": references},
         inputs=tuple(sorted(sources | foundations)), expected_seconds=2, size=size, peak=0,
     )  # fmt: skip
 
@@ -65,8 +65,7 @@ def _located(entry: Entry, inputs: Mapping[str, Path]) -> Entry:
 
 def etc_recipe() -> Recipe:
     """What a static program expects of a root file system: accounts, certificates, name lookup order, /tmp."""
-    pins = {"accounts": ACCOUNTS, "architecture": architecture()}
-    return Recipe("etc", "cluster", _etc, pins=pins, inputs=("base",), expected_seconds=1, size=1_000_000)
+    return Recipe("etc", "cluster", _etc, pins=ACCOUNTS, inputs=("base",), expected_seconds=1, size=1_000_000)
 
 
 def _etc(ws: Workspace) -> None:

@@ -1,6 +1,8 @@
 """Runs the programs that build things: output to a log, heartbeats, a deadline, and no orphans."""
 
+import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -66,10 +68,15 @@ def _wait(child: subprocess.Popen[bytes], timeout: float, on_beat: Callable[[], 
 
 
 def _stop(child: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Ask, then insist: mmdebstrap undoes its mounts when it is asked."""
-    child.terminate()
+    """Ask it and its children, then insist: mmdebstrap undoes its mounts when it is asked."""
+    _signal(child, signal.SIGTERM)
     try:
         child.wait(patience)
     except subprocess.TimeoutExpired:
-        child.kill()
+        _signal(child, signal.SIGKILL)
         child.wait()
+
+
+def _signal(child: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,8 @@ def keys(recipes: Mapping[str, Recipe]) -> dict[str, str]:
     def key(name: str) -> str:
         if name not in found:
             recipe = recipes[name]
-            parts = [name, recipe.version, recipe.pins, {item: key(item) for item in recipe.inputs}]
+            inputs = {item: key(item) for item in recipe.inputs}
+            parts = [name, platform.machine(), recipe.version, recipe.pins, inputs]
             found[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return found[name]
 
