@@ -7,6 +7,7 @@ keys, shares one connection among all commands, and moves a 170 MB binary in abo
 import atexit
 import hashlib
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -92,10 +93,10 @@ class SshMachine(Machine):
 @cache
 def _sockets() -> str:
     """A short path, as a socket's may have 108 characters; gone with the process, and the connections before it."""
-    folder = tempfile.TemporaryDirectory(prefix="plssh")
-    atexit.register(folder.cleanup)
+    folder = tempfile.mkdtemp(prefix="plssh")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(hang_up)
-    return folder.name
+    return folder
 
 
 def hang_up() -> None:
