@@ -7,14 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from platformlib.plots import plot
+    from platformlib.runbook import run
     from platformlib.settings import Settings, load
+    from platformlib.target import Target, bind
 
 _HOMES = {
     "Settings": "settings",
+    "Target": "target",
+    "bind": "target",
     "load": "settings",
+    "plot": "plots",
+    "run": "runbook",
 }
 
-__all__ = ["Settings", "load"]
+__all__ = ["Settings", "Target", "bind", "load", "plot", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,8 @@ def list_(until: Until = None) -> None:
     """Every artifact: its layer, whether it is built, its size."""
     from platformlib.bundle import Bundle
 
-    show.table(Bundle().table(until))
+    artifacts = Bundle().table(until)
+    show.table(artifacts.assign(size=[f"{size / 1e6:.1f} MB" for size in artifacts["size"]]))
 
 
 @app.command()

@@ -45,5 +45,5 @@ def ssh(node: Annotated[str, typer.Argument(help="A machine's name.", metavar="N
 @app.command()
 def down(file: File = LAB_FILE) -> None:
     """Stop the machines and remove all that the lab made on this host."""
-    _lab(file).down()
+    _lab(file).down(show.stages())
     show.out.print("the lab is gone")

@@ -29,7 +29,7 @@ def _settings(files: list[Path]) -> "Settings":
 
 def check(file: Files) -> None:
     """Validate a parameters file and say what would be built. Touches nothing."""
-    from platformlib.target import plan
+    from platformlib.target.plan import plan
 
     settings = _settings(file)
     show.table(plan(settings), f"platform {settings.name}: valid")
@@ -41,7 +41,7 @@ def status(file: Files) -> None:
 
     target = Target(_settings(file))
     show.table(target.touch(), "target")
-    show.table(target.cluster.nodes(), "nodes")
+    show.table(target.members.table(), "nodes")
     show.table(target.status(), "layers")
 
 
@@ -51,7 +51,7 @@ def diff(file: Files, layer: Layer = None) -> None:
 
     target = Target(_settings(file))
     target.touch()
-    changes = target.diff([layer] if layer else None)
+    changes = target.diff(*([layer] if layer else []))
     show.table(changes, "differences")
     raise typer.Exit(show.OK if changes.empty else show.CHECK_FAILED)
 
@@ -73,6 +73,6 @@ def uninstall(
 
 def queries() -> None:
     """The named queries: what each asks, its parameters and its unit."""
-    from platformlib.query import named
+    from platformlib.query import Catalog
 
-    show.table(named())
+    show.table(Catalog().table().drop(columns="description"))

@@ -9,11 +9,13 @@ from platformlib.target.facade import Target
 from platformlib.target.locate import resolve
 
 
-def bind(platform: str | Path | Mapping[str, Any]) -> Target:
+def bind(platform: str | Path | Mapping[str, Any], *, until: str | None = None, dry_run: bool = False) -> Target:
     """Validate a platform, touch its cluster if there is one, and show what is meant.
 
     Args:
         platform: path of a parameters file, or the value of its `platform` key.
+        until: the last layer to work on; default: all that the parameters name.
+        dry_run: try and tell what would be changed, and change nothing.
 
     Raises:
         SettingsError: with every fault of the parameters.
@@ -21,6 +23,16 @@ def bind(platform: str | Path | Mapping[str, Any]) -> Target:
     """
     from IPython.display import display
 
-    target = Target(load(platform if isinstance(platform, Mapping) else resolve(platform)))
-    display(target.touch().style.hide(axis="index"))
+    settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
+    target = Target(settings, until=until, dry_run=dry_run)
+    _wide_tables()
+    display(target.touch())  # type: ignore[no-untyped-call]
     return target
+
+
+def _wide_tables() -> None:
+    """A cause or a fix that is cut off helps nobody."""
+    import pandas as pd
+
+    pd.set_option("display.max_colwidth", 160)
+    pd.set_option("display.max_rows", 100)

@@ -1,11 +1,12 @@
 """One platform and every tool for it."""
 
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from platformlib.settings import Settings
+from platformlib.target import plan, scope
+from platformlib.target.patience import until
 from platformlib.target.steps import Step, Timed, report
 from platformlib.target.touch import touch
 
@@ -15,19 +16,32 @@ if TYPE_CHECKING:
     from platformlib.clusters import Driver
     from platformlib.kube import Kube
     from platformlib.query import Catalog, Loki, Prometheus
+    from platformlib.target.marker import Marker
+    from platformlib.target.members import Members
+    from platformlib.target.pods import Pods
+    from platformlib.target.removal import Removal
 
 NAMESPACE = "observability"
+Source = Literal["prometheus", "loki"]
+MACHINES = "machines"
 
 
 class Target:
-    """A validated platform. Its tools are made when they are first used, so that naming a target costs nothing."""
+    """A validated platform. Its tools are made when they are first used, so that naming a target costs nothing.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        until: the last layer that is worked on; default: all that the settings name.
+        dry_run: what would change the cluster or its machines is tried or told, never done.
+    """
+
+    def __init__(self, settings: Settings, *, until: str | None = None, dry_run: bool = False) -> None:
         self.settings = settings
+        self.scope = scope.scope(settings, until, dry_run=dry_run)
         self.history: list[Step] = []
 
     def __repr__(self) -> str:
-        return f"Target({self.settings.name}: {self.settings.cluster.distribution}, {len(self.settings.cluster.nodes)} nodes)"
+        cluster = self.settings.cluster
+        return f"Target({self.settings.name}: {cluster.distribution}, {len(cluster.nodes)} nodes)"
 
     @property
     def kubeconfig(self) -> Path:
@@ -40,12 +54,16 @@ class Target:
         """item, parameters, cluster: what is meant beside what is there. Raises WrongCluster."""
         return touch(self.settings, self.kubeconfig)
 
+    def plan(self) -> "pd.DataFrame":
+        """part, what: what would be installed."""
+        return plan.plan(self.settings, self.scope)
+
     @cached_property
     def cluster(self) -> "Driver":
         """The driver of the distribution: facts, preflight, install, join, nodes, …"""
         from platformlib.clusters import driver
 
-        return cast("Driver", Timed(driver(self.settings, program=_program(self.settings)), "machines", self.history))
+        return cast("Driver", self._timed(driver(self.settings, program=_program(self.settings)), MACHINES))
 
     @cached_property
     def kube(self) -> "Kube":
@@ -54,6 +72,69 @@ class Target:
 
         path = self.kubeconfig if self.kubeconfig.is_file() else self.cluster.kubeconfig()
         return Kube.connect(path, self.settings.cluster.context)
+
+    def layer(self, name: str) -> "Installed":
+        """One layer: apply, wait, verify, diff, uninstall. One that is out of scope does nothing, and says so."""
+        from platformlib.layers import Installed
+
+        why = self.scope.why_not(name)
+        inner = scope.LeftOut(name, why) if why else self._installed(name)
+        return cast("Installed", self._timed(inner, name))
+
+    def _timed(self, inner: Any, part: str) -> Timed:
+        return Timed(scope.Rehearsal(inner, part) if self.scope.dry_run else inner, part, self.history)
+
+    @cached_property
+    def members(self) -> "Members":
+        """The machines as members of the cluster: login, wait, verify, claim, table."""
+        from platformlib.target.members import Members
+
+        return cast("Members", self._timed(Members(self), MACHINES))
+
+    @cached_property
+    def pods(self) -> "Pods":
+        """The cluster's pods: table, verify."""
+        from platformlib.target.pods import Pods
+
+        return Pods(self.kube)
+
+    @cached_property
+    def marker(self) -> "Marker":
+        """A line that a pod writes and Loki gives back: write, wait, verify, remove."""
+        from platformlib.target.marker import Marker
+
+        return Marker(self)
+
+    @cached_property
+    def removal(self) -> "Removal":
+        """Taking the platform down: inventory, confirm, wait, verify."""
+        from platformlib.target.removal import Removal
+
+        return Removal(self.kube, self.settings.name)
+
+    def machines(self, *, wanted: bool) -> "Driver":
+        """The driver, or with `wanted=False` a stand-in that does nothing and says so."""
+        left = scope.LeftOut(MACHINES, "`machines` is False")
+        return self.cluster if wanted else cast("Driver", left)
+
+    def status(self) -> "pd.DataFrame":
+        """layer, objects, kinds: what was applied to the cluster."""
+        return self.removal.inventory()
+
+    def diff(self, *names: str) -> "pd.DataFrame":
+        """layer, kind, namespace, name, field, live, wanted: where the cluster differs from the parameters."""
+        import pandas as pd
+
+        tables = [(name, self._installed(name).diff()) for name in names or self.scope.layers]
+        return pd.concat([table.assign(layer=name) for name, table in tables], ignore_index=True)
+
+    def wait_for(self, source: "Source", *, timeout: float) -> "pd.DataFrame":
+        """Until Prometheus or Loki answers queries. Raises WaitTimeout."""
+        import pandas as pd
+
+        server = self.prometheus if source == "prometheus" else self.loki
+        look = lambda: pd.DataFrame({"source": [source], "ready": [server.ready()]})  # noqa: E731
+        return until(look, lambda found: "" if found["ready"].all() else f"{source} is not ready", timeout)
 
     @cached_property
     def prometheus(self) -> "Prometheus":
@@ -69,7 +150,14 @@ class Target:
         """Its logs, through the API server."""
         from platformlib.query import Loki, connect
 
-        return Loki(transport=connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
+        return Loki(connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
+
+    @cached_property
+    def queries(self) -> "Catalog":
+        """The named queries, each a method: `target.queries.cpu_by_node(window="1h")`."""
+        from platformlib.query import Catalog
+
+        return Catalog(self.prometheus, self.loki)
 
     def report(self) -> "pd.DataFrame":
         """part, step, rows, changed, seconds: what was done to the target in this session."""

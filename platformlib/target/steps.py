@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-VERBS = frozenset({"preflight", "install", "join", "upgrade", "apply", "wait", "verify", "prune", "uninstall"})
+VERBS = frozenset({
+    "preflight", "install", "join", "claim", "upgrade", "apply", "wait", "verify", "prune", "uninstall", "release",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

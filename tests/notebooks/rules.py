@@ -28,7 +28,7 @@ def nodes(notebook: Any, *kinds: type[ast.AST]) -> Iterator[tuple[str, Any]]:
 
 def _parsed(cell: Any) -> ast.Module:
     try:
-        return ast.parse(cell.source)
+        return ast.parse(str(cell.source))
     except SyntaxError:
         return ast.Module([], [])
 

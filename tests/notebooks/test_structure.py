@@ -70,12 +70,12 @@ def test_a_good_notebook_breaks_no_rule() -> None:
     assert {rule.__name__: list(rule(GOOD)) for rule in RULES} == {rule.__name__: [] for rule in RULES}
 
 
-def source(cell: str, text: str) -> Callable[[Any], None]:
+def source(cell: str, text: str) -> Callable[[Any], object]:
     """Break the notebook by another source of one cell."""
     return lambda nb: _cell(nb, cell).update(source=text)
 
 
-def tagged(cell: str, *names: str) -> Callable[[Any], None]:
+def tagged(cell: str, *names: str) -> Callable[[Any], object]:
     """Break the notebook by other tags of one cell."""
     return lambda nb: _cell(nb, cell).metadata.update(tags=list(names))
 
@@ -85,7 +85,7 @@ def _cell(nb: Any, id: str) -> Any:
 
 
 P = 'platform: str | dict = "a.yaml"  # what'
-BROKEN: list[tuple[Rule, Callable[[Any], None]]] = [
+BROKEN: list[tuple[Rule, Callable[[Any], object]]] = [
     (rules.opens_with_its_purpose, source("about", "# Tiny\n\nShows.\n\n**Needs:** a cluster.")),
     (rules.opens_with_its_purpose, source("about", "Tiny")),
     (rules.has_the_skeleton, source("see-why", "## Look\n\nA picture.")),
@@ -135,7 +135,7 @@ BROKEN: list[tuple[Rule, Callable[[Any], None]]] = [
 
 
 @pytest.mark.parametrize(("rule", "spoil"), BROKEN, ids=[f"{rule.__name__}-{n}" for n, (rule, _) in enumerate(BROKEN)])
-def test_a_broken_notebook_is_caught(rule: Rule, spoil: Callable[[Any], None]) -> None:
+def test_a_broken_notebook_is_caught(rule: Rule, spoil: Callable[[Any], object]) -> None:
     spoiled = copy.deepcopy(GOOD)
     spoil(spoiled)
     assert list(rule(spoiled))
