@@ -1,0 +1,178 @@
+"""The facade: everything that the platform asks of a Kubernetes API."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformlib.kube import apply as applying
+from platformlib.kube import diff as differing
+from platformlib.kube import events as eventful
+from platformlib.kube import identity, inventory
+from platformlib.kube import wait as waiting
+from platformlib.kube.api import Api
+from platformlib.kube.credentials import Credentials
+from platformlib.kube.deletion import wait_gone
+from platformlib.kube.objects import Object, Objects, Reference, reference
+from platformlib.kube.report import OnEvent
+from platformlib.kube.service import ServiceRoute
+from platformlib.kube.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+References = list[Reference]
+
+
+class Kube:
+    """One cluster. Every request has a timeout, and is tried again for a while when the control plane restarts."""
+
+    def __init__(self, session: Session) -> None:
+        self.api = Api(session)
+
+    @classmethod
+    def connect(cls, kubeconfig: Path, context: str | None = None) -> "Kube":
+        """Read a kubeconfig; nothing is asked of the server yet.
+
+        Raises:
+            KubeError: no such file or context, or broken credentials.
+        """
+        return cls(Session(Credentials.load(Path(kubeconfig).expanduser(), context)))
+
+    def __repr__(self) -> str:
+        own = self.api.session.credentials
+        return f"Kube({own.server}, context={own.context!r}, user={own.user!r})"
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self.api.session.credentials.server
+
+    def version(self) -> str:
+        """The server's version, such as v1.35.4."""
+        return str(self.api.session.request("GET", "/version").json()["gitVersion"])
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        """The live object, or None."""
+        return self.api.get(Reference(api_version, kind, namespace or "", name))
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, label_selector: str | None = None
+    ) -> Objects:
+        """Every object of a kind, in one namespace or in all."""
+        return self.api.list(api_version, kind, namespace or "", labelSelector=label_selector)
+
+    def apply(
+        self,
+        objects: Sequence[Object],
+        *,
+        layer: str,
+        dry_run: bool = False,
+        take_ownership: bool = False,
+        on_event: OnEvent | None = None,
+    ) -> "pd.DataFrame":
+        """Server-side apply as field manager `platformlib`, in order of kinds, recorded in the layer's inventory.
+
+        All objects are tried by the server's dry run first: a conflict or a bad object refuses the whole set before
+        anything is changed. An object that would not change is not sent again.
+
+        A field that someone edited by other means belongs to that manager, so it conflicts. `diff` shows what was
+        edited; `take_ownership=True` then puts it back and owns it again.
+
+        Returns:
+            kind, namespace, name, action: created, configured or unchanged; in order of applying.
+
+        Raises:
+            ApplyConflict: another manager owns a field. KubeError: the server refuses an object.
+        """
+        return applying.apply(
+            self.api, objects, layer=layer, dry_run=dry_run, take_ownership=take_ownership, on_event=on_event
+        )
+
+    def diff(self, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+        """What applying (with `take_ownership`) would change; nothing is changed.
+
+        Returns:
+            kind, namespace, name, field (a path such as spec.template.spec.containers[web].image), live, wanted; as
+            text, the values of Secrets masked. A missing object is one row with field "". With `layer`, objects that
+            `prune` would delete are rows as well.
+        """
+        return differing.diff(self.api, objects, layer=layer)
+
+    def wait(self, objects: Iterable[Object], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
+        """Until all objects are ready, by the rules of their kinds; told every 5 s who is not and why.
+
+        Returns:
+            kind, namespace, name, ready, seconds, detail.
+
+        Raises:
+            TerminalCondition: an object cannot become ready. WaitTimeout: `timeout` seconds have passed. Both name
+            the last cause, and have the table as `.table`.
+        """
+        return waiting.wait(self.api, [reference(obj) for obj in objects], timeout=timeout, on_event=on_event)
+
+    def inventory(self, layer: str) -> References:
+        """What the layer has applied."""
+        return inventory.read(self.api, layer)
+
+    def prune(
+        self, layer: str, keep: Iterable[Object], *, timeout: float = 300, on_event: OnEvent | None = None
+    ) -> "pd.DataFrame":
+        """Delete what the layer once applied and `keep` no longer has, and wait until it is gone.
+
+        Returns:
+            kind, namespace, name, action: deleted, absent, or kept (it belongs to another layer or manager now).
+
+        Raises:
+            WaitTimeout: naming the finalizer or condition that holds an object.
+        """
+        return inventory.prune(self.api, layer, map(reference, keep), timeout=timeout, on_event=on_event)
+
+    def uninstall(self, layer: str, *, timeout: float = 300, on_event: OnEvent | None = None) -> "pd.DataFrame":
+        """Delete everything that the layer applied, last first, and its inventory; returns as `prune` does."""
+        return inventory.uninstall(self.api, layer, timeout=timeout, on_event=on_event)
+
+    def delete(self, obj: Object | Reference, *, timeout: float = 120) -> bool:
+        """Delete one object and wait until it is gone; False when it was not there."""
+        ref = obj if isinstance(obj, Reference) else reference(obj)
+        there = self.api.delete(ref)
+        wait_gone(self.api, [ref], timeout=timeout)
+        return there
+
+    def service(self, namespace: str, name: str, port: int | str, *, scheme: str = "http") -> ServiceRoute:
+        """The route to a service through the API server."""
+        return ServiceRoute(namespace, name, port, scheme, self.api.session)
+
+    def identity(self) -> str | None:
+        """The name of the platform that claimed this cluster, or None."""
+        return identity.identity(self.api)
+
+    def claim(self, name: str) -> None:
+        """Mark the cluster as the platform `name`'s, once.
+
+        Raises:
+            WrongCluster: it carries another platform.
+        """
+        identity.claim(self.api, name)
+
+    def release(self, name: str) -> bool:
+        """Take the platform's name off the cluster; False when it had none. Raises: WrongCluster."""
+        return identity.release(self.api, name)
+
+    def logs(
+        self, namespace: str, pod: str, container: str | None = None, *, tail: int = 100, previous: bool = False
+    ) -> str:
+        """The last `tail` lines of a container, or of its previous run."""
+        return eventful.logs(self.api, namespace, pod, container, tail=tail, previous=previous)
+
+    def events(self, namespace: str | None = None, *, warnings: bool = False) -> "pd.DataFrame":
+        """time (UTC), type, reason, kind, namespace, name, count, message; the oldest first."""
+        return eventful.events(self.api, namespace or "", warnings=warnings)
+
+    def can(self, verb: str, resource: str, namespace: str | None = None) -> bool:
+        """Whether these credentials may do it; `resource` is such as "pods" or "deployments.apps"."""
+        plural, _, group = resource.partition(".")
+        attributes: dict[str, Any] = {"verb": verb, "resource": plural, "group": group, "namespace": namespace or ""}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        collection = Reference(review["apiVersion"], review["kind"], "", "")
+        answer = self.api.call("POST", collection, body={**review, "spec": {"resourceAttributes": attributes}}).json()
+        return bool(answer["status"]["allowed"])

@@ -1,0 +1,101 @@
+"""Field by field: what is, against what applying would make of it. The server's dry run decides, nothing is changed."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from platformlib.kube import inventory
+from platformlib.kube.api import Api
+from platformlib.kube.objects import LAYER_LABEL, Object, Reference, prepared, reference
+from platformlib.kube.parallel import each
+from platformlib.kube.plan import Step, comparable, plan, refuse
+from platformlib.kube.report import frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("kind", "namespace", "name", "field", "live", "wanted")
+ABSENT, MASKED = "(absent)", "(secret)"
+# The keys by which the server merges lists of mappings; what has none of them is told by its position.
+MERGE_KEYS = ("name", "mountPath", "containerPort", "port", "ip", "topologyKey", "key", "type")
+Change = tuple[str, Any, Any]
+
+
+def diff(api: Api, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+    """See `Kube.diff`."""
+    wanted, unlabelled = each(lambda obj: _labelled(api, obj, layer), objects)
+    if unlabelled:
+        raise refuse(unlabelled)
+    steps, failed = each(lambda obj: plan(api, obj, wanted, force=True), wanted)
+    if failed:
+        raise refuse(failed)
+    extra = inventory.surplus(api, layer, [step.ref for step in steps]) if layer else []
+    rows = [row for step in steps for row in _rows(step)]
+    return frame(rows + [_row(ref, ("", "(present)", ABSENT)) for ref in extra if api.get(ref)], COLUMNS)
+
+
+def _labelled(api: Api, obj: Object, layer: str | None) -> Object:
+    """Without a layer's name the object keeps the layer that it has: that is no difference."""
+    if layer:
+        return prepared(obj, layer)
+    ready = prepared(obj, None)
+    if api.discovery.knows(obj["apiVersion"], obj["kind"]) and (live := api.get(reference(ready))):
+        layer = (live["metadata"].get("labels") or {}).get(LAYER_LABEL)
+    return prepared(obj, layer)
+
+
+def _rows(step: Step) -> Iterator[dict[str, Any]]:
+    if step.live is None or step.terminating:
+        yield _row(step.ref, ("", "(being deleted)" if step.terminating else ABSENT, "(present)"))
+    elif step.merged is not None and step.action == "configured":
+        found = list(changes(comparable(step.live), comparable(step.merged)))
+        # Values are equal, but the server would note this package as the owner of some.
+        for change in found or [("metadata.managedFields", "owned by others", "owned by platformlib")]:
+            yield _row(step.ref, change)
+
+
+def _row(ref: Reference, change: Change) -> dict[str, Any]:
+    field, live, wanted = change
+    # An annotation may hold the whole object: kubectl writes one.
+    if ref.kind == "Secret" and field.startswith(("data", "metadata.annotations")):
+        live, wanted = (value if value == ABSENT else MASKED for value in (live, wanted))
+    return {**ref.row, "field": field, "live": str(live), "wanted": str(wanted)}
+
+
+def changes(live: Any, wanted: Any, path: str = "") -> Iterator[Change]:
+    """The leaves that differ, such as ("spec.template.spec.containers[web].image", "a:1", "a:2")."""
+    if _branch(dict, live, wanted):
+        old, new = ({} if side == ABSENT else side for side in (live, wanted))
+        for key in sorted(old.keys() | new.keys()):
+            yield from changes(old.get(key, ABSENT), new.get(key, ABSENT), _join(path, key))
+    elif _branch(list, live, wanted):
+        old, new = _keyed(live, wanted)
+        for key in old | new:
+            yield from changes(old.get(key, ABSENT), new.get(key, ABSENT), f"{path}[{key}]")
+    elif live != wanted:
+        yield path, live, wanted
+
+
+def _branch(kind: type, live: Any, wanted: Any) -> bool:
+    """Whether there is something below: both sides are of this kind or absent, and one is not empty."""
+    sides = [side for side in (live, wanted) if side != ABSENT]
+    return all(isinstance(side, kind) for side in sides) and any(sides)
+
+
+def _join(path: str, key: str) -> str:
+    if "." in key or "/" in key:
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
+
+
+def _keyed(live: Any, wanted: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    old, new = ([] if side == ABSENT else side for side in (live, wanted))
+    merge_key = next((key for key in MERGE_KEYS if _tells_apart(key, old) and _tells_apart(key, new)), None)
+    if merge_key:
+        return {str(item[merge_key]): item for item in old}, {str(item[merge_key]): item for item in new}
+    return {str(at): item for at, item in enumerate(old)}, {str(at): item for at, item in enumerate(new)}
+
+
+def _tells_apart(key: str, items: list[Any]) -> bool:
+    if not all(isinstance(item, dict) and key in item for item in items):
+        return False
+    return len({str(item[key]) for item in items}) == len(items)

@@ -1,0 +1,125 @@
+"""Objects as dicts: their references, their order, and the labels that every object of the platform carries."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from platformlib.errors import KubeError
+
+Object = dict[str, Any]
+Objects = list[Object]
+
+MANAGER = "platformlib"
+LAYER_LABEL = "platformlib.io/layer"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PART_OF = "app.kubernetes.io/part-of"
+
+# What others refer to comes first. What can refuse or redirect requests (webhooks, aggregated APIs) comes after the
+# workloads that serve it. Kinds that Kubernetes itself does not have stand at CUSTOM.
+CUSTOM = "*"
+ORDER: tuple[frozenset[str], ...] = (
+    frozenset({"Namespace"}),
+    frozenset({"CustomResourceDefinition"}),
+    frozenset({"PriorityClass", "ResourceQuota", "LimitRange", "StorageClass", "RuntimeClass", "IngressClass"}),
+    frozenset({"ServiceAccount", "Secret", "ConfigMap", "NetworkPolicy"}),
+    frozenset({"Role", "ClusterRole"}),
+    frozenset({"RoleBinding", "ClusterRoleBinding"}),
+    frozenset({"PersistentVolume", "PersistentVolumeClaim", "Service"}),
+    frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "Job", "CronJob"}),
+    frozenset({"PodDisruptionBudget", "HorizontalPodAutoscaler", "Ingress"}),
+    frozenset({CUSTOM}),
+    frozenset({"APIService"}),
+    frozenset({
+        "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration",
+        "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    }),
+)  # fmt: skip
+RANK = {kind: rank for rank, kinds in enumerate(ORDER) for kind in kinds}
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """Which object: enough to find it again, and nothing of what it holds."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """The same object under any version of its API."""
+        return self.group, self.kind, self.namespace, self.name
+
+    @property
+    def rank(self) -> int:
+        """Where its kind stands in the order of applying."""
+        builtin = "." not in self.group or self.group.endswith(".k8s.io")
+        return RANK.get(self.kind if builtin else CUSTOM, RANK[CUSTOM])
+
+    @property
+    def row(self) -> dict[str, str]:
+        """Its columns in a result table."""
+        return {"kind": self.kind, "namespace": self.namespace, "name": self.name}
+
+
+def reference(obj: Mapping[str, Any]) -> Reference:
+    """The reference of an object.
+
+    Raises:
+        KubeError: an object without apiVersion, kind or metadata.name.
+    """
+    metadata = obj.get("metadata") or {}
+    found = {"apiVersion": obj.get("apiVersion"), "kind": obj.get("kind"), "metadata.name": metadata.get("name")}
+    missing = [field for field, value in found.items() if not value]
+    if missing:
+        raise KubeError(f"an object ({found['kind']} {found['metadata.name']}) has no {', '.join(missing)}")
+    return Reference(
+        str(obj["apiVersion"]), str(obj["kind"]), str(metadata.get("namespace") or ""), str(metadata["name"])
+    )
+
+
+def by_rank(references: Iterable[Reference]) -> list[list[Reference]]:
+    """References in order of applying, one list for each rank that occurs."""
+    ranked: dict[int, list[Reference]] = {}
+    for ref in sorted(set(references)):
+        ranked.setdefault(ref.rank, []).append(ref)
+    return [ranked[rank] for rank in sorted(ranked)]
+
+
+def prepared(obj: Object, layer: str | None) -> Object:
+    """A copy as it is sent: labelled, without what only a server sets, and with `stringData` encoded.
+
+    A server keeps `stringData` as `data`, so applied as it is it would differ from the live object for ever.
+    """
+    copy = {key: deepcopy(value) for key, value in obj.items() if key != "status"}
+    metadata = copy["metadata"]
+    for field in ("creationTimestamp", "managedFields", "resourceVersion", "uid", "generation", "selfLink"):
+        metadata.pop(field, None)
+    labels = {MANAGED_BY: MANAGER} | ({LAYER_LABEL: layer} if layer else {})
+    metadata["labels"] = {PART_OF: MANAGER} | (metadata.get("labels") or {}) | labels
+    if copy["kind"] == "Secret" and copy["apiVersion"] == "v1":
+        _encode(copy)
+    return copy
+
+
+def _encode(secret: Object) -> None:
+    from base64 import b64encode
+
+    plain = secret.pop("stringData", None) or {}
+    wrong = [key for key, value in {**plain, **(secret.get("data") or {})}.items() if not isinstance(value, str)]
+    if wrong:
+        raise KubeError(f"{reference(secret)}: {', '.join(wrong)}: not a string", fix="quote the value")
+    if plain:
+        encoded = {key: b64encode(value.encode()).decode() for key, value in plain.items()}
+        secret["data"] = (secret.get("data") or {}) | encoded

@@ -1,0 +1,37 @@
+"""Many requests at once, within a bound that a small control plane bears."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from platformlib.errors import KubeError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+THREADS = 8
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item]
+) -> tuple[list[Result], list[tuple[Item, KubeError]]]:
+    """Call `function` for every item; what succeeded, and what failed with its error, both in the items' order."""
+
+    def attempt(item: Item) -> Result | KubeError:
+        try:
+            return function(item)
+        except KubeError as error:
+            return error
+
+    given = list(items)
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(attempt, given))
+    failed = [(item, answer) for item, answer in zip(given, answers, strict=True) if isinstance(answer, KubeError)]
+    return [answer for answer in answers if not isinstance(answer, KubeError)], failed
+
+
+def together(failed: Iterable[tuple[object, KubeError]], *, heading: str) -> KubeError:
+    """One error for many; a single one keeps its own fix."""
+    errors = [error for _, error in failed]
+    sentences = [str(error).splitlines()[0] for error in errors]
+    fixes = sorted({error.fix for error in errors if error.fix})
+    return KubeError("\n    ".join([heading, *sentences]), fix="; ".join(fixes))

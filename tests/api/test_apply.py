@@ -1,0 +1,188 @@
+"""What is applied is there, what is there is not applied again, and what was changed by others is found."""
+
+import threading
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from platformlib.errors import ApplyConflict, KubeError, WrongCluster
+from platformlib.kube import Kube, reference
+from tests.api.control_plane import ControlPlane
+from tests.api.objects import pick, realistic
+
+
+def actions(table: Any) -> dict[str, int]:
+    """How often each action stands in a table."""
+    return {str(key): int(count) for key, count in table["action"].value_counts().items()}
+
+
+def test_second_apply_changes_nothing(kube: Kube, layer: str) -> None:
+    objects = realistic(layer)
+    planned = kube.apply(objects, layer=layer, dry_run=True)
+    assert actions(planned) == {"created": len(objects)}
+    assert kube.get("v1", "Namespace", layer) is None
+
+    assert actions(kube.apply(objects, layer=layer)) == {"created": len(objects)}
+    before = {ref: (kube.api.get(ref) or {})["metadata"].get("generation") for ref in kube.inventory(layer)}
+    assert actions(kube.apply(objects, layer=layer)) == {"unchanged": len(objects)}
+    assert {ref: (kube.api.get(ref) or {})["metadata"].get("generation") for ref in before} == before
+    assert kube.diff(objects, layer=layer).empty
+    assert kube.diff(objects).empty
+
+
+def test_every_object_is_labelled_and_recorded(kube: Kube, layer: str) -> None:
+    objects = realistic(layer)
+    kube.apply(objects, layer=layer)
+    assert kube.inventory(layer) == sorted(map(reference, objects))
+    for ref in kube.inventory(layer):
+        labels = (kube.api.get(ref) or {})["metadata"]["labels"]
+        assert labels["app.kubernetes.io/managed-by"] == "platformlib"
+        assert labels["platformlib.io/layer"] == layer
+
+
+def test_edited_and_deleted_are_found_and_put_back(kube: Kube, layer: str, edit: Callable[..., None]) -> None:
+    objects = realistic(layer)
+    kube.apply(objects, layer=layer)
+    kube.delete(pick(objects, "Deployment"))
+    edit(f"/api/v1/namespaces/{layer}/configmaps/web", {"data": {"empty": "edited"}})
+    edit(f"/api/v1/namespaces/{layer}/secrets/web", {"data": {"password": "ZWRpdGVk"}})
+    edit(f"/apis/apps/v1/namespaces/{layer}/daemonsets/agent", {"metadata": {"labels": {"platformlib.io/layer": "x"}}})
+
+    found = kube.diff(objects, layer=layer)
+    assert sorted(found.itertuples(index=False, name=None)) == [
+        ("ConfigMap", layer, "web", "data.empty", "edited", ""),
+        ("DaemonSet", layer, "agent", "metadata.labels[platformlib.io/layer]", "x", layer),
+        ("Deployment", layer, "web", "", "(absent)", "(present)"),
+        ("Secret", layer, "web", "data.password", "(secret)", "(secret)"),
+    ]
+    with pytest.raises(ApplyConflict) as conflict:
+        kube.apply(objects, layer=layer)
+    assert kube.get("apps/v1", "Deployment", "web", layer) is None, "a refused set changes nothing"
+    for words in (f"ConfigMap {layer}/web", "data.empty", "kubectl-edit", f"Secret {layer}/web", "take_ownership=True"):
+        assert words in str(conflict.value)
+    assert "ZWRpdGVk" not in str(conflict.value)
+
+    put_back = kube.apply(objects, layer=layer, take_ownership=True)
+    assert actions(put_back) == {"configured": 3, "created": 1, "unchanged": len(objects) - 4}
+    assert kube.diff(objects, layer=layer).empty
+    assert actions(kube.apply(objects, layer=layer)) == {"unchanged": len(objects)}
+
+
+def test_diff_names_list_items_by_their_merge_key(kube: Kube, layer: str) -> None:
+    objects = realistic(layer)
+    kube.apply(objects, layer=layer)
+    changed = deepcopy(objects)
+    container = pick(changed, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = "registry.k8s.io/pause:3.11"
+    container["args"] = ["--verbose", "--port=81", "--new"]
+    container["env"].append({"name": "NEW", "value": "1"})
+    found = kube.diff(changed, layer=layer)[["field", "live", "wanted"]]
+    at = "spec.template.spec.containers[web]"
+    assert sorted(found.itertuples(index=False, name=None)) == [
+        (f"{at}.args[1]", "--port=80", "--port=81"),
+        (f"{at}.args[2]", "(absent)", "--new"),
+        (f"{at}.env[NEW].name", "(absent)", "NEW"),
+        (f"{at}.env[NEW].value", "(absent)", "1"),
+        (f"{at}.image", "registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.11"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "words"),
+    [
+        ("Deployment", "spec.replica", 1, "replica"),
+        ("Deployment", "spec.template.metadata.labels", {"app": "other"}, "selector"),
+        ("Service", "metadata.namespace", "not-there", "create the namespace not-there"),
+        ("Service", "metadata.namespace", "", "has no namespace"),
+        ("ConfigMap", "kind", "Confmap", "no kind Confmap"),
+    ],
+)
+def test_one_bad_object_refuses_the_set(  # noqa: PLR0917  one argument for each column of the table
+    kube: Kube, layer: str, kind: str, path: str, value: object, words: str
+) -> None:
+    kube.apply([pick(realistic(layer), "Namespace")], layer=layer)
+    objects = realistic(layer)
+    *parents, last = path.split(".")
+    section = pick(objects, kind)
+    for key in parents:
+        section = section[key]
+    section[last] = value
+    with pytest.raises(KubeError, match=words):
+        kube.apply(objects, layer=layer)
+    assert kube.list("v1", "Service", layer) == []
+
+
+def test_prune_removes_exactly_what_is_no_longer_wanted(kube: Kube, layer: str, control_plane: ControlPlane) -> None:
+    objects = realistic(layer)
+    kube.apply(objects, layer=layer)
+    gone = [pick(objects, "Deployment"), pick(objects, "Widget"), pick(objects, "ConfigMap")]
+    keep = [obj for obj in objects if obj not in gone]
+    taken = f"/api/v1/namespaces/{layer}/configmaps/web"
+    control_plane.patch(taken, {"metadata": {"labels": {"platformlib.io/layer": "another"}}}, manager="another")
+
+    assert len(kube.diff(keep, layer=layer)) == len(gone)
+    pruned = kube.prune(layer, keep, timeout=30)
+    assert dict(zip(pruned["kind"], pruned["action"], strict=True)) == {
+        "Widget": "deleted", "Deployment": "deleted", "ConfigMap": "kept",
+    }  # fmt: skip
+    assert kube.inventory(layer) == sorted(map(reference, keep))
+    assert all(kube.api.get(reference(obj)) for obj in keep)
+    assert kube.get("apps/v1", "Deployment", "web", layer) is None
+    assert kube.prune(layer, keep).empty
+
+
+def test_killed_before_the_objects_leaves_nothing_unknown(
+    kube: Kube, layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third write is the last: a namespace and a definition are there, and every reference is recorded."""
+    objects, applying, allowed = realistic(layer), kube.api.apply, threading.Semaphore(3)
+
+    def killed(obj: Any, *, force: bool, dry_run: bool = False) -> Any:
+        if not dry_run and not allowed.acquire(blocking=False):
+            raise KeyboardInterrupt
+        return applying(obj, force=force, dry_run=dry_run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kube.api, "apply", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kube.apply(objects, layer=layer)
+    assert kube.get("v1", "Namespace", layer)
+    assert kube.inventory(layer) == sorted(map(reference, objects))
+
+    again = actions(kube.apply(objects, layer=layer))
+    assert again["created"] == len(objects) - 2
+    assert kube.diff(objects, layer=layer).empty
+
+
+def test_uninstall_leaves_nothing(kube: Kube, layer: str) -> None:
+    objects = realistic(layer)
+    kube.apply(objects, layer=layer)
+    removed = kube.uninstall(layer, timeout=60)
+    assert actions(removed) == {"deleted": len(objects)}
+    assert list(removed["kind"])[-1] == "Namespace"
+    known = [ref for obj in objects if kube.api.discovery.knows((ref := reference(obj)).api_version, ref.kind)]
+    assert [ref for ref in known if ref.kind != "Widget" and kube.api.get(ref)] == []
+    assert kube.inventory(layer) == []
+    assert kube.uninstall(layer).empty
+
+
+def test_apply_while_the_last_one_is_still_going(kube: Kube, layer: str) -> None:
+    objects = [pick(realistic(layer), kind) for kind in ("Namespace", "ConfigMap", "Secret")]
+    kube.apply(objects, layer=layer)
+    kube.api.delete(reference(objects[0]))
+    kube.apply(objects, layer=layer)
+    assert kube.diff(objects, layer=layer).empty
+
+
+def test_a_cluster_of_another_name_is_refused(kube: Kube, control_plane: ControlPlane) -> None:
+    assert kube.identity() is None
+    kube.claim("homelab")
+    kube.claim("homelab")
+    assert kube.identity() == "homelab"
+    with pytest.raises(WrongCluster) as refused:
+        kube.claim("other")
+    assert all(words in str(refused.value) for words in ("homelab", "other", control_plane.server, "fix:"))
+    assert kube.release("homelab")
+    assert kube.identity() is None
