@@ -14,6 +14,8 @@ from platformlib.bundle.imaging import Plan, etc_recipe, image_recipe
 from platformlib.bundle.pause import pause_recipe
 from platformlib.bundle.recipe import Recipe
 from platformlib.bundle.tarlayer import NET_BIND_SERVICE, Entry, Folder, Link, program
+from platformlib.bundle.upstream import manifest_recipe
+from platformlib.versions import versions
 
 MB = 1_000_000
 NOBODY, NONROOT, LOKI = "65534:65534", "65532:65532", "10001:10001"
@@ -66,6 +68,19 @@ def _cluster() -> list[Recipe]:
             Settings(["/usr/local/bin/kube-router"], workdir="/root"), foundation="base",
         ),
     ]  # fmt: skip
+
+
+def _security() -> list[Recipe]:
+    """Five programs of one module: the first compiles it, the others link what is in Go's cache already."""
+    more = ("kyvernopre", "kyverno-background-controller", "kyverno-cleanup-controller", "kyverno-reports-controller")
+    built = [
+        go_recipe("kyverno", "security", seconds=600, size=2500 * MB, peak=4000 * MB),
+        *(go_recipe(name, "security", seconds=60, size=150 * MB, peak=500 * MB) for name in more),
+    ]
+    programs = ("kyverno", *more)
+    paths = {name: f"ko-app/{versions()['modules'][name]['package'].rpartition('/')[2]}" for name in programs}
+    images = [_image(name, "security", path, Settings([f"/{path}"], user=NONROOT)) for name, path in paths.items()]
+    return [manifest_recipe("kyverno", "security"), *built, *images]
 
 
 def _storage() -> list[Recipe]:
@@ -124,4 +139,4 @@ def _observability() -> list[Recipe]:
 @cache
 def catalogue() -> tuple[Recipe, ...]:
     """Every recipe, in build order."""
-    return (*_cluster(), *_storage(), *_observability())
+    return (*_cluster(), *_security(), *_storage(), *_observability())

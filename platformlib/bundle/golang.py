@@ -23,6 +23,7 @@ _FAULTS_OF_THE_NETWORK = (
 )  # fmt: skip
 
 _KUBE = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+_KYVERNO = ("github.com/kyverno/kyverno/pkg/version.BuildVersion={version}",)
 _PROMETHEUS = "github.com/prometheus/common/version.Version={tag}"
 # Where a program keeps its own version. Those that are not here have it as a constant.
 STAMPS: dict[str, tuple[str, ...]] = {
@@ -40,6 +41,11 @@ STAMPS: dict[str, tuple[str, ...]] = {
     "loki": ("github.com/grafana/loki/v3/pkg/util/build.Version={tag}",),
     "logcli": ("github.com/grafana/loki/v3/pkg/util/build.Version={tag}",),
     "promtail": ("github.com/grafana/loki/v3/pkg/util/build.Version={tag}",),
+    "kyverno": _KYVERNO,
+    "kyvernopre": _KYVERNO,
+    "kyverno-background-controller": _KYVERNO,
+    "kyverno-cleanup-controller": _KYVERNO,
+    "kyverno-reports-controller": _KYVERNO,
 }
 
 
