@@ -8,20 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from platformlib.plots import plot
+    from platformlib.query import Catalog, Events, Loki, Prometheus, connect
     from platformlib.runbook import run
     from platformlib.settings import Settings, load
     from platformlib.target import Target, bind
 
 _HOMES = {
+    "Catalog": "query",
+    "Events": "query",
+    "Loki": "query",
+    "Prometheus": "query",
     "Settings": "settings",
     "Target": "target",
     "bind": "target",
+    "connect": "query",
     "load": "settings",
     "plot": "plots",
     "run": "runbook",
 }
 
-__all__ = ["Settings", "Target", "bind", "load", "plot", "run"]
+__all__ = [
+    "Catalog",
+    "Events",
+    "Loki",
+    "Prometheus",
+    "Settings",
+    "Target",
+    "bind",
+    "connect",
+    "load",
+    "plot",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,9 @@ def buckets(axes: Axes, frame: pd.DataFrame, unit: str, _: int) -> None:
     apart.iloc[:, 0] = values.iloc[:, 0]
     used = (apart > 0).any().to_numpy().nonzero()[0]
     shown = apart.iloc[:, used[0] : used[-1] + 1] if len(used) else apart
-    bounds = [f"≤ {formatted(bound, 'seconds')}" if np.isfinite(bound) else "longer" for bound in shown.columns]
+    bounds = [
+        f"≤ {formatted(bound, 'seconds')}" if np.isfinite(bound) else "longer" for bound in map(float, shown.columns)
+    ]
     mesh(axes, shown.clip(lower=0), unit, bounds)
 
 
@@ -55,6 +57,6 @@ def mesh(axes: Axes, rows: pd.DataFrame, unit: str, labels: list[str]) -> None:
     time_axis(axes)
     axes.grid(visible=False)
     bar = axes.figure.colorbar(drawn, ax=axes, pad=0.015, aspect=18)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(formatter(unit))
     bar.set_label(axis_name(unit))

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import date2num
 
 from platformlib.plots.reduce import reduced
 from platformlib.plots.style import OTHERS, PALETTE, legend, time_axis
@@ -85,5 +86,8 @@ def finish(axes: Axes, frame: pd.DataFrame, unit: str, *, reverse: bool = False)
     value_axis(axes, unit)
     time_axis(axes)
     if window := frame.attrs.get("window"):
-        axes.set_xlim(*(pd.Timestamp(moment).tz_convert("UTC").tz_localize(None).to_numpy() for moment in window))
+        ends = pd.DatetimeIndex(window).tz_convert("UTC").to_pydatetime()
+        first, last = map(float, date2num(ends))  # type: ignore[no-untyped-call]
+        if first < last:
+            axes.set_xlim(first, last)
     legend(axes, reverse=reverse)

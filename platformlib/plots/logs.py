@@ -20,12 +20,14 @@ def levels(axes: Axes, frame: pd.DataFrame, unit: str, _: int) -> None:
     counts = ordered(counts.fillna(0))
     when: Any = times(counts)
     width = np.median(np.diff(when)) if len(when) > 1 else np.timedelta64(60, "s")
-    edges = np.append(when, when[-1] + width)
+    # A count at a moment is of the stretch before it; lines are counted from a moment on.
+    edges = np.append(when, when[-1] + width) - (width if "line" not in frame.columns else np.timedelta64(0))
     below = np.zeros(len(counts))
     for name in counts.columns:
         above = below + counts[name].to_numpy(np.float64)
         color = LEVELS.get(str(name), LEVELS["unknown"])
-        axes.stairs(above, edges, baseline=below, fill=True, color=color, label=str(name), linewidth=0)
+        steps: Any = {"step": "post", "color": color, "label": str(name), "linewidth": 0}
+        axes.fill_between(edges, np.append(below, below[-1]), np.append(above, above[-1]), **steps)
         below = above
     axes.set_ylim(*limits(pd.DataFrame(below), pd.DataFrame(), unit))
     finish(axes, frame, unit, reverse=True)

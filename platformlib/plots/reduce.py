@@ -34,8 +34,9 @@ def names(columns: "pd.Index[str]") -> list[str]:
     """A name for each series: the values of the labels that differ, and of labels that are all there is."""
     if columns.nlevels == 1:
         return [str(name) or "(none)" for name in columns]
-    differing = [level for level in columns.names if columns.get_level_values(level).nunique() > 1]
-    chosen = differing or list(columns.names[:1])
+    levels = [str(name) for name in columns.names]
+    differing = [level for level in levels if columns.get_level_values(level).nunique() > 1]
+    chosen = differing or levels[:1]
     rows = zip(*(columns.get_level_values(level) for level in chosen), strict=True)
     return [" / ".join(str(part) for part in row if str(part)) or "(none)" for row in rows]
 

@@ -26,7 +26,7 @@ LEVELS: Mapping[str, str] = {
 }
 MAP = "cividis"
 WIDTH, HEIGHT = 9.6, 3.4  # inches
-STYLE: Mapping[str, Any] = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -54,7 +54,7 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         content = BytesIO()
-        with rc_context(dict(STYLE)):
+        with rc_context(STYLE):
             self.savefig(content, format="png", dpi=self.dpi, bbox_inches="tight", pad_inches=0.12)
         return content.getvalue()
 
@@ -62,7 +62,7 @@ class Picture(Figure):
 @contextmanager
 def picture(title: str, subtitle: str = "", *, height: float = HEIGHT) -> Iterator[tuple[Picture, Axes]]:
     """A figure with one pair of axes under a title, while its style holds."""
-    with rc_context(dict(STYLE)):
+    with rc_context(STYLE):
         made = Picture(figsize=(WIDTH, height), layout="constrained")
         axes = made.subplots()
         if title:
@@ -74,9 +74,10 @@ def picture(title: str, subtitle: str = "", *, height: float = HEIGHT) -> Iterat
 
 def time_axis(axes: Axes) -> None:
     """Times in UTC, said beside the axis, as short as they can be."""
-    locator = AutoDateLocator(minticks=4, maxticks=9)
+    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
     axes.set_xlabel("UTC", loc="right", fontsize=8.5)
     axes.margins(x=0)
     axes.grid(visible=True, axis="y")

@@ -3,6 +3,7 @@
 from math import isfinite, log
 from typing import Any
 
+import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -52,7 +53,7 @@ class Binary(MaxNLocator):
         """Round in the largest power of 1024 that is not above the range."""
         span = max(abs(vmin), abs(vmax), 1.0)
         size = KIBI ** int(log(span, KIBI))
-        return super().tick_values(vmin / size, vmax / size) * size
+        return np.asarray(super().tick_values(vmin / size, vmax / size)) * size
 
 
 def locator(unit: str, *, whole: bool = False) -> MaxNLocator:

@@ -109,7 +109,7 @@ class Loki:
         **how: Any,
     ) -> pd.DataFrame:
         """A metric query over a window; frames, arguments and errors as `Prometheus.query_range` has them."""
-        plan = Plan.of(window, start=start, end=end, step=step, now=self.transport.now())
+        plan = Plan.of(window, start=start, end=end, step=step, now=self.transport.now(), aligned=True)
         parts = ranges.fetch(self._get, f"{API}/query_range", logql, plan, **how)
         return _ours(ranges.frame(parts, logql, plan, shape, labels), unit)
 

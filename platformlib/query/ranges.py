@@ -42,10 +42,16 @@ class Plan:
         start: Moment | None = None,
         end: Moment | None = None,
         step: Span | None = None,
+        aligned: bool = False,
     ) -> "Plan":
-        """No part has more than 11,000 points; all lie on one grid that begins at the window's start."""
+        """No part has more than 11,000 points; all lie on one grid that begins at the window's start.
+
+        `aligned` widens the window to whole steps, as Loki does on its own when it splits a query.
+        """
         whole = window(span, start=start, end=end, now=now)
         width = max(MS, duration(step) // MS * MS if step is not None else step_for(whole.length))
+        if aligned:
+            whole = Window(whole.start // width * width, -(-whole.end // width) * width)
         longest = (POINTS_LIMIT - 1) * width
         # The end belongs to the window, so the last part may be a single moment: it is given a nanosecond of length.
         starts = range(whole.start, whole.end + 1, longest + width)
