@@ -41,8 +41,11 @@ def status(file: Files) -> None:
 
     target = Target(_settings(file))
     show.table(target.touch(), "target")
-    show.table(target.members.table(), "nodes")
-    show.table(target.status(), "layers")
+    show.table(target.members.table()[["node", "role", "ready", "version", "address"]], "nodes")
+    objects = target.status()
+    counts = objects.groupby("layer", sort=False)["ready"].agg(objects="size", ready="sum").reset_index()
+    show.table(counts, "layers")
+    show.table(objects[~objects["ready"].astype(bool)], "not ready")
 
 
 def diff(file: Files, layer: Layer = None) -> None:
@@ -51,7 +54,7 @@ def diff(file: Files, layer: Layer = None) -> None:
 
     target = Target(_settings(file))
     target.touch()
-    changes = target.diff(*([layer] if layer else []))
+    changes = target.layer(layer).diff() if layer else target.diff()
     show.table(changes, "differences")
     raise typer.Exit(show.OK if changes.empty else show.CHECK_FAILED)
 

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from platformlib.errors import ParameterError
 from platformlib.runbook.notebook import tags
 
-TYPES: dict[str, Any] = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)} | {"Any": Any}
+TYPES: dict[str, Any] = {kind.__name__: kind for kind in (str, int, float, bool, list, dict, object)} | {"Any": Any}
 FIX = "one cell tagged `parameters`, each line as `name: type = default  # what it means`"
 
 

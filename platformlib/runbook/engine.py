@@ -83,9 +83,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def last_line(output: Mapping[str, Any]) -> str:
-    """The last line of text of one output."""
-    text = output.get("text") or output.get("data", {}).get("text/plain") or ""
-    lines = [line.strip() for line in "".join(text).splitlines() if line.strip()]
+    """The last line that a cell printed; the last line of a table would say nothing."""
+    lines = [line.strip() for line in "".join(output.get("text") or "").splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 

@@ -97,8 +97,11 @@ def _platform(
         wanted = _of_file(wanted, near)
     elif isinstance(wanted, Mapping) and PLATFORM not in files:
         wanted = merged(_of_file(str(declared[PLATFORM].default), near), wanted)
-    if isinstance(wanted, Mapping):
-        load(wanted)
+    if not isinstance(wanted, Mapping):
+        raise SettingsError(
+            [Fault(PLATFORM, type(wanted).__name__, "a path, or a mapping as in parameters/example.yaml")]
+        )
+    load(wanted)
     return {PLATFORM: wanted}
 
 

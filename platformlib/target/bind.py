@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from platformlib.errors import Fault, SettingsError
 from platformlib.settings import load
 from platformlib.target.facade import Target
 from platformlib.target.locate import resolve
 
 
-def bind(platform: str | Path | Mapping[str, Any], *, until: str | None = None, dry_run: bool = False) -> Target:
+def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -> Target:
     """Validate a platform, touch its cluster if there is one, and show what is meant.
 
     Args:
@@ -23,6 +23,10 @@ def bind(platform: str | Path | Mapping[str, Any], *, until: str | None = None, 
     """
     from IPython.display import display
 
+    if not isinstance(platform, str | Path | Mapping):
+        raise SettingsError(
+            [Fault("platform", type(platform).__name__, "a path, or a mapping as in a parameters file")]
+        )
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
     target = Target(settings, until=until, dry_run=dry_run)
     _wide_tables()

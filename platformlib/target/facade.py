@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from platformlib.clusters import Driver
     from platformlib.kube import Kube
+    from platformlib.layers import Installed, Stack
     from platformlib.query import Catalog, Loki, Prometheus
     from platformlib.target.marker import Marker
     from platformlib.target.members import Members
@@ -73,23 +74,38 @@ class Target:
         path = self.kubeconfig if self.kubeconfig.is_file() else self.cluster.kubeconfig()
         return Kube.connect(path, self.settings.cluster.context)
 
+    @cached_property
+    def layers(self) -> "Stack":
+        """All layers of the platform, in their order."""
+        from platformlib.layers import Stack
+
+        return Stack(self.settings, self.kube)
+
     def layer(self, name: str) -> "Installed":
         """One layer: apply, wait, verify, diff, uninstall. One that is out of scope does nothing, and says so."""
-        from platformlib.layers import Installed
+        why = self.scope.why_not(name) or self._why_nothing()
+        return cast("Installed", self._timed(scope.LeftOut(name, why) if why else self.layers[name], name))
 
-        why = self.scope.why_not(name)
-        inner = scope.LeftOut(name, why) if why else self._installed(name)
-        return cast("Installed", self._timed(inner, name))
+    def verify(self, layer: str, *names: str) -> "pd.DataFrame":
+        """Some checks of a layer, by their names. Raises CheckFailed."""
+        from platformlib import checks
+
+        return checks.verify(checks.run([check for check in self.layers[layer].checks() if check.name in names]))
 
     def _timed(self, inner: Any, part: str) -> Timed:
         return Timed(scope.Rehearsal(inner, part) if self.scope.dry_run else inner, part, self.history)
+
+    def _why_nothing(self) -> str:
+        """A dry run has nothing to look at where there is no cluster yet."""
+        return f"{scope.DRY}: there is no cluster yet" if self.scope.dry_run and not self.kubeconfig.is_file() else ""
 
     @cached_property
     def members(self) -> "Members":
         """The machines as members of the cluster: login, wait, verify, claim, table."""
         from platformlib.target.members import Members
 
-        return cast("Members", self._timed(Members(self), MACHINES))
+        why = self._why_nothing()
+        return cast("Members", self._timed(scope.LeftOut(MACHINES, why) if why else Members(self), MACHINES))
 
     @cached_property
     def pods(self) -> "Pods":
@@ -118,15 +134,12 @@ class Target:
         return self.cluster if wanted else cast("Driver", left)
 
     def status(self) -> "pd.DataFrame":
-        """layer, objects, kinds: what was applied to the cluster."""
-        return self.removal.inventory()
+        """layer, kind, namespace, name, ready, seconds, detail: how far every object is."""
+        return self.layers.status()
 
-    def diff(self, *names: str) -> "pd.DataFrame":
+    def diff(self) -> "pd.DataFrame":
         """layer, kind, namespace, name, field, live, wanted: where the cluster differs from the parameters."""
-        import pandas as pd
-
-        tables = [(name, self._installed(name).diff()) for name in names or self.scope.layers]
-        return pd.concat([table.assign(layer=name) for name, table in tables], ignore_index=True)
+        return self.layers.diff()
 
     def wait_for(self, source: "Source", *, timeout: float) -> "pd.DataFrame":
         """Until Prometheus or Loki answers queries. Raises WaitTimeout."""
@@ -139,7 +152,8 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.query import Prometheus, connect
+        from platformlib.query import Prometheus
+        from platformlib.query.connect import connect
 
         return Prometheus(
             transport=connect(lambda: self.kube.service(NAMESPACE, "prometheus", 9090), name="prometheus")
@@ -148,16 +162,20 @@ class Target:
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.query import Loki, connect
+        from platformlib.query import Loki
+        from platformlib.query.connect import connect
 
         return Loki(connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
 
     @cached_property
     def queries(self) -> "Catalog":
         """The named queries, each a method: `target.queries.cpu_by_node(window="1h")`."""
-        from platformlib.query import Catalog
+        from platformlib.query import Catalog, Events
 
-        return Catalog(self.prometheus, self.loki)
+        why = scope.DRY if self.scope.dry_run else self.scope.why_not(NAMESPACE)
+        if why:
+            return cast("Catalog", scope.NoQueries(why))
+        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube))
 
     def report(self) -> "pd.DataFrame":
         """part, step, rows, changed, seconds: what was done to the target in this session."""

@@ -59,10 +59,10 @@ def checks(found: "pd.DataFrame", restarts: int) -> Iterator[Result]:
     for namespace, own in found.groupby("namespace"):
         full = own["ready"].str.split("/").map(lambda pair: pair[0] == pair[1])
         bad = own[~own["phase"].isin(DONE) | ((own["phase"] == "Running") & ~full)]
-        shown = ", ".join(f"{row.pod} {row.reason or row.phase}" for row in bad.itertuples())
+        shown = ", ".join(f"{row['pod']} {row['reason'] or row['phase']}" for row in bad.to_dict("records"))
         fix = f"kubectl -n {namespace} describe pod, and its logs"
         yield Result(f"pods of {namespace}", bad.empty, f"{len(own)} run or are done", shown or "all do", fix)
     often = found[found["restarts"] > restarts]
-    shown = ", ".join(f"{row.pod} {row.restarts}" for row in often.itertuples())
+    shown = ", ".join(f"{row['pod']} {row['restarts']}" for row in often.to_dict("records"))
     fix = "see the logs of the container's previous run: target.kube.logs(…, previous=True)"
     yield Result("restarts", often.empty, f"none above {restarts}", shown or "none", fix)

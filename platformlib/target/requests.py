@@ -14,7 +14,7 @@ UNITS = {"cpu": 1, "memory": 2**20}
 
 
 def requests(kube: "Kube") -> "pd.DataFrame":
-    """node, pods, cpu (cores), cpu_share, memory (MiB), memory_share: asked for, and as a share of what is allocatable."""
+    """node, pods, cpu (cores), cpu_share, memory (MiB), memory_share: asked for, and as a share of the allocatable."""
     import pandas as pd
 
     pods = [pod for pod in kube.list("v1", "Pod") if pod["status"].get("phase") not in ENDED]
@@ -46,4 +46,4 @@ def _asked(pod: Mapping[str, Any], resource: str) -> float:
 def _amount(quantity: str) -> float:
     from kubernetes.utils.quantity import parse_quantity
 
-    return float(parse_quantity(quantity))
+    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]

@@ -72,3 +72,24 @@ class Rehearsal:
     def apply(self, **options: Any) -> Any:
         """Server-side dry run."""
         return self._inner.apply(**{**options, "dry_run": True})
+
+
+class NoQueries:
+    """Stands for the named queries where nothing can be asked: each answers with an empty frame that says why."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __getattr__(self, name: str) -> Callable[..., "pd.DataFrame"]:
+        from platformlib.query.catalog import named_queries
+
+        if name not in named_queries():
+            raise AttributeError(f"no query is named {name!r}")
+        return lambda **_: self._empty(named_queries()[name].title)
+
+    def _empty(self, title: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        frame = pd.DataFrame()
+        frame.attrs |= {"title": title, "empty": f"the layer observability is left out: {self.why}"}
+        return frame

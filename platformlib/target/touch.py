@@ -26,9 +26,7 @@ def touch(settings: Settings, kubeconfig: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    start = time.monotonic()
     found = _found(settings, kubeconfig)
-    milliseconds = (time.monotonic() - start) * 1000
     nodes = ", ".join(node.name for node in settings.cluster.nodes) or ABSENT
     card: Card = [
         ("platform", settings.name, found["platform"]),
@@ -37,13 +35,13 @@ def touch(settings: Settings, kubeconfig: Path) -> "pd.DataFrame":
         ("API server", ABSENT, found["server"]),
         ("nodes", nodes, found["nodes"]),
         ("layers", ", ".join(settings.layers), ABSENT),
-        ("touched", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", f"{milliseconds:.0f} ms"),
+        ("touched", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", found["took"]),
     ]
     return pd.DataFrame(card, columns=["item", "parameters", "cluster"])
 
 
 def _found(settings: Settings, kubeconfig: Path) -> dict[str, str]:
-    nothing = dict.fromkeys(("platform", "version", "server", "nodes"), ABSENT)
+    nothing = dict.fromkeys(("platform", "version", "server", "nodes", "took"), ABSENT)
     if not kubeconfig.is_file():
         return nothing | {"server": f"none yet: no kubeconfig at {kubeconfig}"}
     try:
@@ -60,6 +58,7 @@ def _asked(settings: Settings, kubeconfig: Path) -> dict[str, str]:
     from platformlib.kube.session import Session
 
     kube = Kube(Session(Credentials.load(kubeconfig, settings.cluster.context), patience=PATIENCE))
+    start = time.monotonic()
     name = kube.identity()
     if name not in {None, settings.name}:
         fix = f"give the kubeconfig of {settings.name}, or the parameters of {name}"
@@ -67,9 +66,13 @@ def _asked(settings: Settings, kubeconfig: Path) -> dict[str, str]:
             f"{kube.server} ({kubeconfig}) carries the platform {name!r}, not {settings.name!r}", fix=fix
         )
     nodes = kube.list("v1", "Node")
-    ready = sum(_ready(node) for node in nodes)
-    shown = f"{ready} of {len(nodes)} ready"
-    return {"platform": name or "not claimed yet", "version": kube.version(), "server": kube.server, "nodes": shown}
+    return {
+        "platform": name or "not claimed yet",
+        "version": kube.version(),
+        "server": kube.server,
+        "nodes": f"{sum(map(_ready, nodes))} of {len(nodes)} ready",
+        "took": f"{(time.monotonic() - start) * 1000:.0f} ms",
+    }
 
 
 def _ready(node: dict[str, object]) -> bool:

@@ -91,7 +91,7 @@ def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
         def answer(self) -> None:
             asked = question(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, said = self.real(body) if client else tape.play(asked)
+            status, said = self.ask(body) if client else tape.play(asked)
             if client and "/proxy/" not in self.path:
                 tape.keep(asked, status, said)
             content = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -101,9 +101,10 @@ def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        def real(self, body: bytes) -> tuple[int, Any]:
+        def ask(self, body: bytes) -> tuple[int, Any]:
             assert client is not None
-            kind = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
+            assert real is not None
+            kind = {"Content-Type": self.headers.get("Content-Type") or "application/json", **real.headers()}
             response = client.request(
                 self.command, self.path, content=body, headers={**kind, "Accept": "application/json"}
             )

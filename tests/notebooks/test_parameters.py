@@ -18,7 +18,7 @@ from platformlib.runbook.secrets import literal_secrets
 from tests.notebooks.tiny import code, notebook, prose, save
 
 PARAMETERS = """\
-platform: str | dict = "../parameters/lab.yaml"  # what to build
+platform: object = "../parameters/lab.yaml"  # what to build
 until: str = "observability"  # the last layer
 rows: int = 10  # how many
 ratio: float = 0.5  # how much
@@ -64,6 +64,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"platform.cluster.network.pods": "192.168.0.0/16"},
         ["platform.cluster.network", "does not overlap"],
     ),
+    "a platform that is neither path nor mapping": ({"platform": 3}, ["platform: int"]),
     "a path that leads nowhere": ({"platform": "nowhere.yaml"}, ["nowhere.yaml: no such file"]),
     "a literal password": ({"platform.registry": {"password": "hunter22"}}, ["platform.registry.password", "env:NAME"]),
     "a token under an innocent name": ({"until": "ghp_" + "a" * 36}, ["until: a value that looks like a secret"]),

@@ -18,7 +18,7 @@ GOOD = notebook(
     prose("# Tiny\n\nShows how a notebook is made.\n\n**Changes:** nothing.\n\n**Needs:** a cluster.", id="about"),
     prose("## Parameters\n\nWhat is meant.", id="parameters-why"),
     code(
-        'platform: str | dict = "../parameters/lab.yaml"  # what to build\nforce: bool = False  # x',
+        'platform: object = "../parameters/lab.yaml"  # what to build\nforce: bool = False  # x',
         "parameters",
         id="p",
     ),
@@ -84,7 +84,7 @@ def _cell(nb: Any, id: str) -> Any:
     return next(cell for cell in nb.cells if cell.id == id)
 
 
-P = 'platform: str | dict = "a.yaml"  # what'
+P = 'platform: object = "a.yaml"  # what'
 BROKEN: list[tuple[Rule, Callable[[Any], object]]] = [
     (rules.opens_with_its_purpose, source("about", "# Tiny\n\nShows.\n\n**Needs:** a cluster.")),
     (rules.opens_with_its_purpose, source("about", "Tiny")),
