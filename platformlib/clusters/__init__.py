@@ -5,13 +5,14 @@ from pathlib import Path
 
 from platformlib.clusters.driver import Driver
 from platformlib.clusters.existing import Existing
+from platformlib.clusters.k3s import K3s
 from platformlib.clusters.kubeadm import Kubeadm
 from platformlib.errors import ClusterError
 from platformlib.settings import Settings
 
 __all__ = ["Driver", "driver"]
 
-_DRIVERS: dict[str, Callable[[Settings, Path | None], Driver]] = {"existing": Existing, "kubeadm": Kubeadm}
+_DRIVERS: dict[str, Callable[[Settings, Path | None], Driver]] = {"existing": Existing, "k3s": K3s, "kubeadm": Kubeadm}
 
 
 def driver(settings: Settings, *, program: Path | None = None) -> Driver:

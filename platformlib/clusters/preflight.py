@@ -1,6 +1,6 @@
 """Whether machines are fit to carry Kubernetes: rules over their facts, none of which changes anything."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
@@ -101,9 +101,8 @@ def containerd(_: Node, seen: Facts, __: Settings) -> Finding:
     return Finding("containerd", ok, "1.6 or later", found, "apt-get install containerd containernetworking-plugins")
 
 
-RULES: tuple[Rule, ...] = (
-    hostname, architecture, init, cpus, memory, disk, swap, clock, address, routes, ports, containerd,
-)  # fmt: skip
+SHARED: tuple[Rule, ...] = (hostname, architecture, init, cpus, disk, swap, clock, address, routes)
+RULES: tuple[Rule, ...] = (*SHARED, memory, ports, containerd)
 
 
 def leftovers(settings: Settings, seen: Mapping[str, Facts]) -> Iterator[tuple[str, Finding]]:
@@ -122,10 +121,14 @@ def preflight(settings: Settings, seen: Mapping[str, Facts]) -> "pd.DataFrame":
     Raises:
         PreflightFailed: naming each machine and rule that does not hold; `.table` has them all.
     """
+    findings = [(node.name, rule(node, seen[node.name], settings)) for node in settings.cluster.nodes for rule in RULES]
+    return conclude([*findings, *leftovers(settings, seen)])
+
+
+def conclude(findings: Iterable[tuple[str, Finding]]) -> "pd.DataFrame":
+    """The table of all findings, or PreflightFailed with it."""
     import pandas as pd
 
-    findings = [(node.name, rule(node, seen[node.name], settings)) for node in settings.cluster.nodes for rule in RULES]
-    findings += list(leftovers(settings, seen))
     table = pd.DataFrame([{"node": name} | vars(finding) for name, finding in findings])
     bad = table[~table["ok"]]
     if len(bad):
