@@ -152,7 +152,7 @@ class ApiError(KubeError):
         self, message: str, *, status: int, reason: str = "", causes: Iterable[dict[str, str]] = (), fix: str = ""
     ) -> None:
         super().__init__(message, fix=fix)
-        self.status, self.reason, self.causes = status, reason, list(causes)
+        self.message, self.status, self.reason, self.causes = message, status, reason, list(causes)
 
 
 class ApplyConflict(KubeError):
