@@ -30,7 +30,7 @@ class Api:
         try:
             return self.session.request(method, path, params=options, body=body, content=content)
         except ApiError as error:
-            message = f"{ref}: {str(error).splitlines()[0]}"
+            message = f"{ref}: {error.message}"
             raise ApiError(
                 message, status=error.status, reason=error.reason, causes=error.causes, fix=error.fix
             ) from None

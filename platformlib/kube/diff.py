@@ -18,6 +18,9 @@ ABSENT, MASKED = "(absent)", "(secret)"
 # The keys by which the server merges lists of mappings; what has none of them is told by its position.
 MERGE_KEYS = ("name", "mountPath", "containerPort", "port", "ip", "topologyKey", "key", "type")
 Change = tuple[str, Any, Any]
+# What leaves every value as it is.
+REORDERED: Change = ("(order)", "items of a list", "in another order")
+TAKEN_OVER: Change = ("metadata.managedFields", "owned by others", "owned by platformlib")
 
 
 def diff(api: Api, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
@@ -47,9 +50,8 @@ def _rows(step: Step) -> Iterator[dict[str, Any]]:
     if step.live is None or step.terminating:
         yield _row(step.ref, ("", "(being deleted)" if step.terminating else ABSENT, "(present)"))
     elif step.merged is not None and step.action == "configured":
-        found = list(changes(comparable(step.live), comparable(step.merged)))
-        # Values are equal, but the server would note this package as the owner of some.
-        for change in found or [("metadata.managedFields", "owned by others", "owned by platformlib")]:
+        live, merged = comparable(step.live), comparable(step.merged)
+        for change in list(changes(live, merged)) or [REORDERED if live != merged else TAKEN_OVER]:
             yield _row(step.ref, change)
 
 

@@ -32,6 +32,6 @@ def each(
 def together(failed: Iterable[tuple[object, KubeError]], *, heading: str) -> KubeError:
     """One error for many; a single one keeps its own fix."""
     errors = [error for _, error in failed]
-    sentences = [str(error).splitlines()[0] for error in errors]
+    sentences = [str(error).split("\n  fix:")[0] for error in errors]
     fixes = sorted({error.fix for error in errors if error.fix})
     return KubeError("\n    ".join([heading, *sentences]), fix="; ".join(fixes))

@@ -97,9 +97,9 @@ def _explained(error: KubeError, ref: Reference) -> KubeError:
     if error.status == CONFLICT and any(cause.get("reason") == "FieldManagerConflict" for cause in error.causes):
         return ApplyConflict(f"{ref}: {'; '.join(map(_conflict, error.causes))}", fix=TAKE)
     if error.status == NOT_FOUND and ref.namespace:
-        return KubeError(str(error), fix=f"create the namespace {ref.namespace}, or apply it along with its objects")
+        return KubeError(error.message, fix=f"create the namespace {ref.namespace}, or apply it along with its objects")
     if error.status == INVALID and "immutable" in str(error):
-        return KubeError(str(error), fix=f"the server never changes this field: delete {ref}, then apply again")
+        return KubeError(error.message, fix=f"the server never changes this field: delete {ref}, then apply again")
     return error
 
 

@@ -79,8 +79,12 @@ def workload(obj: Object, view: View) -> Readiness:
     reason = stale(obj) or workloads.incomplete(obj)
     if not reason:
         return Readiness(True, workloads.summary(obj))
-    found = None if stale(obj) else workloads.trouble(obj, view.list("v1", "Pod", obj["metadata"]["namespace"]))
-    return Readiness(False, reason, found)
+    if stale(obj):
+        return Readiness(False, reason)
+    namespace = obj["metadata"]["namespace"]
+    return Readiness(
+        False, reason, workloads.trouble(obj, view.list("v1", "Pod", namespace), view.list("v1", "Event", namespace))
+    )
 
 
 def job(obj: Object, view: View) -> Readiness:
@@ -90,8 +94,12 @@ def job(obj: Object, view: View) -> Readiness:
         return Readiness(False, said(failed), Trouble("failed", said(failed), 0))
     done, status = condition(obj, "Complete").get("status") == "True", obj.get("status") or {}
     counts = ", ".join(f"{status.get(key, 0)} {key}" for key in ("active", "succeeded", "failed"))
-    pods = [] if done else view.list("v1", "Pod", obj["metadata"]["namespace"])
-    return Readiness(done, counts, None if done else workloads.of_pods(obj, pods))
+    if done:
+        return Readiness(True, counts)
+    namespace = obj["metadata"]["namespace"]
+    return Readiness(
+        False, counts, workloads.trouble(obj, view.list("v1", "Pod", namespace), view.list("v1", "Event", namespace))
+    )
 
 
 def pod(obj: Object, _: View) -> Readiness:

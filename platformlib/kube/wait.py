@@ -8,6 +8,7 @@ from platformlib.errors import ApiError, KubeError, TerminalCondition, WaitTimeo
 from platformlib.kube.api import Api
 from platformlib.kube.causes import Watch, explain
 from platformlib.kube.discovery import UnknownKindError
+from platformlib.kube.events import WARNINGS
 from platformlib.kube.objects import Objects, Reference
 from platformlib.kube.readiness import Readiness, assess
 from platformlib.kube.report import OnEvent, Progress, frame
@@ -19,6 +20,7 @@ COLUMNS = ("kind", "namespace", "name", "ready", "seconds", "detail")
 INTERVAL, REPORT = 1.0, 5.0  # seconds between polls, and between reports
 SHOWN = 3  # objects that a report names
 SERVER_ERROR = 500
+SELECTORS = {"Event": WARNINGS}
 FIX = "mend the cause, then run again: what is ready already is not touched"
 
 
@@ -29,12 +31,12 @@ class Snapshot:
         self.api = api
         self._lists: dict[tuple[str, str, str], Objects] = {}
 
-    def list(self, api_version: str, kind: str, namespace: str = "", **selectors: str) -> Objects:
-        """Every object of a kind in a namespace, or in the cluster."""
+    def list(self, api_version: str, kind: str, namespace: str = "") -> Objects:
+        """Every object of a kind in a namespace, or in the cluster; of events, the warnings."""
         key = (api_version, kind, namespace)
         if key not in self._lists:
             try:
-                self._lists[key] = self.api.list(api_version, kind, namespace, **selectors)
+                self._lists[key] = self.api.list(api_version, kind, namespace, fieldSelector=SELECTORS.get(kind))
             except UnknownKindError:
                 self._lists[key] = []
         return self._lists[key]

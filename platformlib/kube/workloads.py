@@ -1,16 +1,20 @@
 """How far a Deployment, StatefulSet or DaemonSet has come, and what keeps it."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from platformlib.kube.events import seen_at
 from platformlib.kube.objects import Object, Objects
 from platformlib.kube.pods import Trouble, latest, selected, worst
 
 # Conditions of a Deployment that its controller will not leave by itself, and the seconds in which it still might:
 # on a second run they are there from the first, while their cause may have been mended.
+REFUSED = "FailedCreate"  # a quota or an admission rule refuses the pods
 FINAL = {
     ("Progressing", "ProgressDeadlineExceeded"): 60.0,
-    ("ReplicaFailure", "FailedCreate"): 30.0,
+    ("ReplicaFailure", REFUSED): 30.0,
 }
+RECENT = timedelta(minutes=2)  # an older event may tell of what has been mended
 
 
 def _counts(obj: Object) -> dict[str, int]:
@@ -53,18 +57,27 @@ def _to_update(obj: Object, wanted: int) -> int:
     return max(0, wanted - ((strategy.get("rollingUpdate") or {}).get("partition") or 0))
 
 
-def trouble(obj: Object, pods: Objects) -> Trouble | None:
-    """Its own final condition, else the gravest cause among its pods."""
-    of_own = _condition(obj)
-    of_parts = of_pods(obj, pods)
+def trouble(obj: Object, pods: Objects, events: Objects) -> Trouble | None:
+    """Its own final condition, else the gravest cause among its pods, else that they are refused."""
+    own = selected(pods, obj["spec"].get("selector"))
+    of_own, of_parts = _condition(obj), worst(latest(own)) or _refused(obj, own, events)
     if of_own and of_parts:
         return Trouble(of_own.topic, f"{of_own.detail}; {of_parts.detail}", of_own.grace, of_parts.pod)
     return of_own or of_parts
 
 
-def of_pods(obj: Object, pods: Objects) -> Trouble | None:
-    """The gravest cause among the pods of the newest template."""
-    return worst(latest(selected(pods, obj["spec"].get("selector"))))
+def _refused(obj: Object, pods: Objects, events: Objects) -> Trouble | None:
+    """Only a Deployment has a condition for it; the others have an event."""
+    wanted = _counts(obj)["wanted"] if obj["kind"] != "Job" else 1
+    about = [each for each in events if each.get("reason") == REFUSED and _same(each["involvedObject"], obj)]
+    newest = max(about, key=seen_at, default=None)
+    if newest is None or len(pods) >= wanted or datetime.now(UTC) - seen_at(newest) > RECENT:
+        return None
+    return Trouble(REFUSED, f"{REFUSED}: {newest.get('message', '')}", FINAL["ReplicaFailure", REFUSED])
+
+
+def _same(about: dict[str, Any], obj: Object) -> bool:
+    return (about.get("kind"), about.get("name")) == (obj["kind"], obj["metadata"]["name"])
 
 
 def _condition(obj: Object) -> Trouble | None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 TOKEN = "a-token-of-the-tests"
+POWERLESS = "a-token-without-rights"
 EDITOR = "kubectl-edit"
 
 
@@ -61,7 +62,7 @@ class ControlPlane:
         authority = self._certificate("ca", key, None)
         for name, group in (("server", "system:nodes"), ("admin", "system:masters")):
             self._certificate(name, key, authority, group)
-        (self.folder / "tokens.csv").write_text(f"{TOKEN},token-user,1,system:masters\n")
+        (self.folder / "tokens.csv").write_text(f"{TOKEN},token-user,1,system:masters\n{POWERLESS},powerless,2\n")
         user = {"client-certificate-data": self.encoded("admin.crt"), "client-key-data": self.encoded("admin.key")}
         self.write_kubeconfig(self.kubeconfig, user)
 

@@ -1,0 +1,111 @@
+"""Every way of a kubeconfig into a real API server."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from platformlib.errors import ApiError, KubeError
+from platformlib.kube import Kube
+from tests.api.control_plane import POWERLESS, TOKEN, ControlPlane
+from tests.api.objects import pick, realistic
+
+
+@pytest.fixture
+def connect(control_plane: ControlPlane, tmp_path: Path) -> Callable[..., Kube]:
+    """Connect as a user, with settings of the cluster's entry."""
+    return lambda user, **cluster: Kube.connect(
+        control_plane.write_kubeconfig(tmp_path / "kubeconfig", user, **cluster)
+    )
+
+
+def plugin(folder: Path, status: dict[str, Any]) -> dict[str, Any]:
+    """An exec plugin that gives this credential."""
+    api = "client.authentication.k8s.io/v1"
+    credential = {"apiVersion": api, "kind": "ExecCredential", "status": status}
+    (folder / "credential").write_text(json.dumps(credential))
+    return {"exec": {"apiVersion": api, "command": "cat", "args": [str(folder / "credential")]}}
+
+
+def test_credentials(connect: Callable[..., Kube], control_plane: ControlPlane, tmp_path: Path) -> None:
+    at = control_plane.folder
+    pem = {"clientCertificateData": (at / "admin.crt").read_text(), "clientKeyData": (at / "admin.key").read_text()}
+    users = {
+        "data": {name: control_plane.encoded(file) for name, file in
+                 (("client-certificate-data", "admin.crt"), ("client-key-data", "admin.key"))},
+        "files": {"client-certificate": str(at / "admin.crt"), "client-key": str(at / "admin.key")},
+        "token": {"token": TOKEN},
+        "exec token": plugin(tmp_path, {"token": TOKEN}),
+    }  # fmt: skip
+    for name, user in users.items():
+        assert connect(user).get("v1", "Namespace", "kube-system"), name
+    assert connect(plugin(tmp_path, pem)).get("v1", "Namespace", "kube-system")
+
+
+def test_no_key_is_left_in_a_file(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kube = Kube.connect(control_plane.kubeconfig)
+    assert kube.version().startswith("v1.")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_another_clusters_authority_is_refused(connect: Callable[..., Kube], control_plane: ControlPlane) -> None:
+    other = base64.b64encode((control_plane.folder / "admin.crt").read_bytes()).decode()
+    with pytest.raises(KubeError, match="is it another cluster's"):
+        connect({"token": TOKEN}, **{"certificate-authority-data": other}).version()
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("localhost", True), ("other.test", False)])
+def test_the_servers_name_is_checked(connect: Callable[..., Kube], name: str, accepted: bool) -> None:
+    kube = connect({"token": TOKEN}, **{"tls-server-name": name})
+    if accepted:
+        assert kube.version()
+    else:
+        with pytest.raises(KubeError, match=r"other\.test"):
+            kube.version()
+
+
+def test_a_user_without_rights_is_told_which(connect: Callable[..., Kube], kube: Kube, layer: str) -> None:
+    powerless = connect({"token": POWERLESS})
+    with pytest.raises(KubeError, match="powerless") as refused:
+        powerless.apply([pick(realistic(layer), "Namespace")], layer=layer)
+    assert "bind it to a role" in refused.value.fix
+    assert POWERLESS not in str(refused.value)
+    assert kube.get("v1", "Namespace", layer) is None
+    assert kube.can("create", "deployments.apps", "default")
+    assert not powerless.can("create", "deployments.apps", "default")
+
+
+def test_a_wrong_token_is_refused(connect: Callable[..., Kube]) -> None:
+    with pytest.raises(ApiError, match="renew them") as refused:
+        connect({"token": "wrong"}).list("v1", "Node")
+    assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("how", ["certificate", "token"])
+def test_the_service_proxy_is_reached(
+    connect: Callable[..., Kube], control_plane: ControlPlane, kube: Kube, layer: str, how: str
+) -> None:
+    """There is no pod to answer: the API server says so, after it has accepted the credentials."""
+    objects = [pick(realistic(layer), kind) for kind in ("Namespace", "Service")]
+    kube.apply(objects, layer=layer)
+    route = (kube if how == "certificate" else connect({"token": TOKEN})).service(layer, "web", 80)
+    with httpx.Client(verify=route.ssl_context(), trust_env=False) as client:
+        answer = client.get(f"{route.base_url}/metrics", headers=route.headers())
+    assert (answer.status_code, answer.json()["reason"]) == (503, "ServiceUnavailable")
+    assert "no endpoints available" in answer.json()["message"]
+
+
+def test_reading(kube: Kube, layer: str) -> None:
+    assert kube.get("v1", "ConfigMap", "none", "kube-system") is None
+    assert {"default", "kube-system"} <= {obj["metadata"]["name"] for obj in kube.list("v1", "Namespace")}
+    kube.apply([pick(realistic(layer), "Namespace"), pick(realistic(layer), "ConfigMap")], layer=layer)
+    mine = kube.list("v1", "ConfigMap", label_selector=f"platformlib.io/layer={layer}")
+    assert [obj["metadata"]["name"] for obj in mine] == [f"platformlib-layer-{layer}", "web"]
+    events = kube.events(layer)
+    assert events.empty
+    assert str(events["time"].dt.tz) == "UTC"

@@ -1,0 +1,207 @@
+"""Credentials, retries and refusals, on a transport that answers as a server would."""
+
+import base64
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import stamina
+
+from platformlib.errors import ApiError, KubeError
+from platformlib.kube import Kube
+from platformlib.kube.credentials import Credentials
+from platformlib.kube.session import Session
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> Iterator[None]:
+    """Retries follow at once, five at most."""
+    with stamina.set_testing(True, attempts=5, cap=True):
+        yield
+
+
+def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> Path:
+    """A kubeconfig of one user."""
+    path = folder / "kubeconfig"
+    document = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1", **cluster}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "it", "context": {"cluster": "c", "user": "u"}}],
+    }  # fmt: skip
+    path.write_text(json.dumps(document))
+    return path
+
+
+def connect(path: Path, answer: Callable[[httpx.Request], httpx.Response]) -> Kube:
+    """A connection whose server is a function."""
+    return Kube(Session(Credentials.load(path), transport=httpx.MockTransport(answer)))
+
+
+def refusal(status: int, message: str) -> httpx.Response:
+    return httpx.Response(status, json={"kind": "Status", "message": message, "reason": "R"})
+
+
+@pytest.mark.parametrize(
+    ("first", "passes"),
+    [
+        (httpx.ConnectError("connection refused"), True),
+        (httpx.ReadTimeout("slow"), True),
+        (refusal(429, "too many requests"), True),
+        (refusal(503, "apiserver is shutting down"), True),
+        (refusal(500, "etcdserver: leader changed"), True),
+        (refusal(500, 'failed calling webhook "x": connection refused'), True),
+        (refusal(500, ".spec.replica: field not declared in schema"), False),
+        (refusal(403, "forbidden"), False),
+        (refusal(422, "invalid"), False),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED]"), False),
+    ],
+)
+def test_what_passes_is_tried_again_and_nothing_else(
+    tmp_path: Path, first: httpx.Response | Exception, passes: bool
+) -> None:
+    answers = iter([first, httpx.Response(200, json={"gitVersion": "v1.35.4"})])
+
+    def server(_: httpx.Request) -> httpx.Response:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    kube = connect(kubeconfig(tmp_path, {"token": SECRET}), server)
+    if passes:
+        assert kube.version() == "v1.35.4"
+    else:
+        with pytest.raises(KubeError):
+            kube.version()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (refusal(401, "Unauthorized"), "were not accepted: renew them"),
+        (refusal(403, "cannot list"), "lacks the right"),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] unable"), "is it another cluster's?"),
+        (httpx.ConnectError("[Errno 111] Connection refused"), "is the control plane up"),
+    ],
+)
+def test_errors_say_what_to_do(tmp_path: Path, answer: httpx.Response | Exception, words: str) -> None:
+    def server(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(KubeError) as refused:
+        connect(kubeconfig(tmp_path, {"token": SECRET}), server).version()
+    assert words in refused.value.fix
+    assert SECRET not in str(refused.value)
+
+
+def test_a_renewed_token_is_read_from_the_file(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("old")
+    seen = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        token.write_text("new")
+        return refusal(401, "expired") if seen[-1].endswith("old") else httpx.Response(200, json={"gitVersion": "v"})
+
+    kube = connect(kubeconfig(tmp_path, {"tokenFile": str(token)}), server)
+    assert kube.version() == "v"
+    assert seen == ["Bearer old", "Bearer new"]
+    assert kube.service("ns", "web", 80).headers() == {"Authorization": "Bearer new"}
+
+
+def test_an_exec_plugin_is_asked_again_before_its_token_expires(tmp_path: Path) -> None:
+    """Each run of the plugin gives another token, already about to expire."""
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        f"""#!/bin/sh
+n=$(cat {tmp_path}/n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > {tmp_path}/n
+echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+ "status": {{"token": "token-'$n'", "expirationTimestamp": "2026-01-01T00:00:00Z"}}}}'
+"""
+    )
+    plugin.chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}}
+    own = Credentials.load(kubeconfig(tmp_path, user))
+    first, second = own.headers()["Authorization"], own.headers()["Authorization"]
+    assert first.startswith("Bearer token-")
+    assert first != second
+
+
+def test_secrets_do_not_show(tmp_path: Path) -> None:
+    kube = connect(kubeconfig(tmp_path, {"token": SECRET}), lambda _: httpx.Response(200, json={}))
+    route = kube.service("ns", "web", 80)
+    shown = "".join(map(repr, (kube, route, kube.api.session.credentials, kube.api)))
+    assert SECRET not in shown
+    assert repr(kube) == "Kube(https://127.0.0.1:1, context='it', user='u')"
+
+
+@pytest.mark.parametrize(
+    ("user", "cluster", "context", "words"),
+    [
+        ({"token": SECRET}, {}, "other", "no 'other' among its contexts (it)"),
+        ({"client-certificate-data": base64.b64encode(SECRET.encode()).decode()}, {}, None, "cannot be read"),
+        ({"token": SECRET, "client-certificate": "/nowhere"}, {}, None, "File does not exist"),
+        ({"exec": {"command": "/nowhere", "apiVersion": "v1"}}, {}, None, "exec plugin of user u gave no credential"),
+    ],
+)
+def test_a_broken_kubeconfig_is_named(
+    tmp_path: Path, user: dict[str, str], cluster: dict[str, str], context: str | None, words: str
+) -> None:
+    path = kubeconfig(tmp_path, user, **cluster)
+    with pytest.raises(KubeError) as refused:
+        Kube.connect(path, context)
+    assert words in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "", "- a\n"])
+def test_no_kubeconfig(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(KubeError, match="fix:"):
+        Kube.connect(path)
+
+
+def test_verification_is_left_out_only_on_request(tmp_path: Path) -> None:
+    strict = Credentials.load(kubeconfig(tmp_path, {"token": SECRET})).tls
+    lax = Credentials.load(kubeconfig(tmp_path, {"token": SECRET}, **{"insecure-skip-tls-verify": True})).tls
+    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert lax.verify_mode == ssl.CERT_NONE
+
+
+def test_lists_are_read_page_by_page(tmp_path: Path) -> None:
+    resources = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True}]}
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1":
+            return httpx.Response(200, json=resources)
+        page = request.url.params.get("continue", "0")
+        following = {"0": "1", "1": ""}[page]
+        items = [{"metadata": {"name": page}}]
+        return httpx.Response(200, json={"items": items, "metadata": {"continue": following}})
+
+    found = connect(kubeconfig(tmp_path, {"token": SECRET}), server).list("v1", "Pod")
+    assert [(obj["kind"], obj["metadata"]["name"]) for obj in found] == [("Pod", "0"), ("Pod", "1")]
+
+
+def test_a_refusal_names_the_object(tmp_path: Path) -> None:
+    resources = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True}]}
+
+    def server(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=resources) if request.url.path == "/api/v1" else refusal(403, "no")
+
+    with pytest.raises(ApiError, match="Pod ns/web: no") as refused:
+        connect(kubeconfig(tmp_path, {"token": SECRET}), server).get("v1", "Pod", "web", "ns")
+    assert (refused.value.status, refused.value.reason) == (403, "R")
