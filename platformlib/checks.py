@@ -1,4 +1,4 @@
-"""Checks that can fail: each says what it expects, what it found and what to do; the whole table is shown, then it raises."""
+"""Checks that can fail: each says what it expects, what it found and what to do. The whole table is shown first."""
 
 import sys
 import time
@@ -97,4 +97,4 @@ def _show(frame: "pd.DataFrame") -> None:
     if ipython is not None and ipython.get_ipython() is not None:
         from IPython.display import display
 
-        display(frame)
+        display(frame)  # type: ignore[no-untyped-call]

@@ -29,7 +29,9 @@ class Installed:
         self.name = layer.name
 
     def __repr__(self) -> str:
-        return f"Installed({self.name}: {', '.join(each.name for each in self.layer.wanted(self.settings)) or 'nothing'})"
+        return (
+            f"Installed({self.name}: {', '.join(each.name for each in self.layer.wanted(self.settings)) or 'nothing'})"
+        )
 
     def render(self) -> list[Object]:
         """Its objects, `setup/` first; none when the distribution brings all of it."""
@@ -71,7 +73,7 @@ class Installed:
         try:
             return self.wait(0)
         except KubeError as error:
-            found = getattr(error, "table", None)
+            found: pd.DataFrame | None = getattr(error, "table", None)
             if found is None:
                 raise
             return found

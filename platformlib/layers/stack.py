@@ -81,7 +81,7 @@ class Stack:
 
         tables = [(each.name, getattr(each, verb)()) for each in self._until(until)]
         filled = [table.assign(layer=name) for name, table in tables if len(table)] or [tables[0][1].assign(layer="")]
-        whole = pd.concat(filled, ignore_index=True)
+        whole: pd.DataFrame = pd.concat(filled, ignore_index=True)
         return whole[["layer", *(name for name in whole.columns if name != "layer")]]
 
     def verify(self, until: str | None = None) -> "pd.DataFrame":

@@ -82,7 +82,7 @@ def _targets(context: Context, wanted: dict[str, int]) -> Found:
     up = Counter(found.loc[found["health"] == "up", "job"])
     short = [f"{job}: {up[job]} of {count} up" for job, count in wanted.items() if up[job] < count]
     down = found[found["health"] != "up"]
-    short += [f"{row.job} {row.instance} {row.health}: {row.error}".rstrip(": ") for row in down.itertuples()]
+    short += [f"{job} {instance}: {error}" for job, instance, error in down[["job", "instance", "error"]].to_numpy()]
     return not short, "; ".join(short) or f"{len(found)} targets up"
 
 
@@ -97,7 +97,7 @@ def rule_names(context: Context) -> list[str]:
 def _rules(context: Context, wanted: list[str]) -> Found:
     found = context.prometheus.rules()
     bad = found[found["health"] != "ok"]
-    broken = [f"{row.name}: {row.error or row.health}" for row in bad.itertuples()]
+    broken = [f"{name} is {health}: {error}" for name, health, error in bad[["name", "health", "error"]].to_numpy()]
     missing = [f"{name}: not loaded" for name in sorted(set(wanted) - set(found["name"]))]
     return not (broken or missing), "; ".join(broken + missing) or f"{len(found)} rules"
 
@@ -110,7 +110,7 @@ def _measured(context: Context) -> Found:
 
 def _nodes_of(context: Context, series: str) -> list[str]:
     frame = context.prometheus.query(series)
-    return [str(node) for node in frame["node"]] if "node" in frame else []
+    return sorted(frame["node"]) if "node" in frame else []
 
 
 def _resource_metrics(context: Context) -> Found:

@@ -37,6 +37,7 @@ def pod(name: str, script: str, env: dict[str, str] | None = None, volumes: dict
         "name": "probe",
         "image": image("busybox"),
         "command": ["/bin/sh", "-c", script],
+        "workingDir": "/tmp",  # noqa: S108  an emptyDir of the pod
         "env": [own, *({"name": key, "value": value} for key, value in (env or {}).items())],
         "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "250m", "memory": "32Mi"}},
         "securityContext": {

@@ -66,6 +66,6 @@ def _kind(context: Context) -> str:
     """What sort of volume the claim got: backups can tell `local` from `hostPath`."""
     volumes = context.kube.list("v1", "PersistentVolume")
     own = (each["spec"] for each in volumes if (each["spec"].get("claimRef") or {}).get("name") == NAME)
-    spec = next(own, {})
+    spec: Object = next(own, {})
     kind = next((kind for kind in ("local", "hostPath", "csi", "nfs") if kind in spec), "other")
     return f"written and read back, {kind} volume of class {spec.get('storageClassName')}"
