@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from platformlib.errors import PlatformError
 from platformlib.kube import parse
 from platformlib.layers.model import Layer, manifests
+from platformlib.security.declared import excepted
+from platformlib.security.objects import GENERATED
+from platformlib.security.quotas import hard_of_sizes
 from platformlib.settings import Settings
 from platformlib.versions import image
 
@@ -35,9 +38,16 @@ def render(layer: Layer, settings: Settings) -> list[Object]:
         PlatformError: a manifest uses a name that does not exist. KubeError: it is not valid YAML.
     """
     names = ["setup", *(component.name for component in layer.wanted(settings))]
-    folders = [manifests().joinpath(layer.name, name) for name in names]
-    objects = [obj for folder in folders for file in _files(folder) for obj in _objects(file, settings)]
+    objects = [obj for name in names for obj in _component(layer, name, settings)]
     return [_with_checksum(obj, objects) for obj in objects]
+
+
+def _component(layer: Layer, name: str, settings: Settings) -> Iterator[Object]:
+    """From the component's folder, and from what is declared about security."""
+    if layer.name == "security" and name in GENERATED:
+        yield from GENERATED[name](settings)
+    for file in _files(manifests().joinpath(layer.name, name)):
+        yield from _objects(file, settings)
 
 
 def share_of(quantity: str, share: float) -> str:
@@ -62,7 +72,9 @@ def _split(text: str) -> tuple[float, str]:
 def _files(folder: Traversable) -> Iterator[Traversable]:
     """The manifests of a folder, which need not exist, by name."""
     if folder.is_dir():
-        yield from sorted((each for each in folder.iterdir() if each.name.endswith(".yaml")), key=lambda each: each.name)
+        yield from sorted(
+            (each for each in folder.iterdir() if each.name.endswith(".yaml")), key=lambda each: each.name
+        )
 
 
 @cache
@@ -72,6 +84,7 @@ def _environment() -> "Environment":
     # YAML has no markup to escape; what is inserted are validated settings.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     environment.globals.update(image=image, share_of=share_of, scrape_timeout=scrape_timeout)
+    environment.globals.update(excepted=excepted, hard_of_sizes=hard_of_sizes)
     return environment
 
 

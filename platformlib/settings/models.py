@@ -4,8 +4,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, PlainSerializer
+from pydantic import BeforeValidator, Field, HttpUrl, PlainSerializer
 
+from platformlib.settings.base import Model, Name, Quantity
+from platformlib.settings.security import Security
 from platformlib.versions import versions
 
 
@@ -19,10 +21,6 @@ def _parse(kind: type) -> BeforeValidator:
 
 
 AsText = PlainSerializer(str, return_type=str)
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="a DNS label")]
-Quantity = Annotated[
-    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", description="such as 500m, 2Gi")
-]
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h|d|w|y)$", description="such as 30s, 7d")]
 Address = Annotated[IPv4Address, _parse(IPv4Address), AsText]
 Network = Annotated[IPv4Network, _parse(IPv4Network), AsText]
@@ -46,12 +44,6 @@ def _default_version(given: dict[str, Any]) -> str:
     return str(versions()["k3s" if given.get("distribution") == "k3s" else "kubernetes"])
 
 
-class Model(BaseModel):
-    """Strict, frozen, and closed: an unknown key is a fault, never ignored."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 class Node(Model):
     """One machine of the cluster."""
 
@@ -59,7 +51,7 @@ class Node(Model):
     address: Address
     address6: Address6 | None = Field(default=None, description="with network.pods6: dual-stack")
     role: Role = "worker"
-    labels: dict[str, Label] = {}
+    labels: dict[str, Label] = Field(default={})
     taints: list[Taint] = Field(default=[], description="such as dedicated=storage:NoSchedule")
     connection: Literal["ssh", "local"] = "ssh"
 
@@ -110,7 +102,7 @@ class Cluster(Model):
 
     distribution: Distribution
     version: str = Field(default_factory=_default_version, pattern=r"^v1\.\d+\.\d+([-+].+)?$")
-    nodes: list[Node] = []
+    nodes: list[Node] = Field(default=[])
     network: Networks = Networks()
     ssh: Ssh = Ssh()
     k3s: K3s = K3s()
@@ -160,6 +152,7 @@ class Settings(Model):
     name: Name
     cluster: Cluster
     registry: Registry = Registry()
-    layers: list[LayerName] = list(LAYERS)
+    layers: list[LayerName] = Field(default=list(LAYERS))
+    security: Security = Security()
     observability: Observability = Observability()
     lab: Lab = Lab()

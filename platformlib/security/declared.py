@@ -1,0 +1,89 @@
+"""What is declared about security, as data of this package and of the settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from platformlib.settings import Settings
+from platformlib.settings.security import Level, Quota
+
+Object = dict[str, Any]
+ENFORCE = "pod-security.kubernetes.io/enforce"
+KIND, SIZE = "platformlib.io/namespace", "platformlib.io/size"
+NAME = "app.kubernetes.io/name"
+
+
+@cache
+def data(name: str) -> Any:
+    """A YAML file of this package."""
+    return yaml.safe_load(files("platformlib.security").joinpath(f"{name}.yaml").read_text("utf-8"))
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace under the platform's rules. `exists`: Kubernetes makes it, and its labels are left alone."""
+
+    name: str
+    pods: Level
+    size: str = ""
+    reason: str = ""
+    workloads: tuple[str, ...] = ()
+    exists: bool = False
+    default_deny: bool = True
+    application: bool = False
+    port: int = 8080
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What Pod Security, the quota and the policies go by."""
+        levels = {f"pod-security.kubernetes.io/{mode}": self.pods for mode in ("enforce", "audit", "warn")}
+        return {**levels, KIND: "application" if self.application else "platform", SIZE: self.size}
+
+
+def namespaces(settings: Settings) -> list[Namespace]:
+    """Every declared namespace that this platform has, the applications' last."""
+    lowered = {each.namespace: each for each in settings.security.exceptions}
+    rows = {name: row for name, row in data("namespaces").items() if row["layer"] in settings.layers}
+    ours = [_platform(name, row) for name, row in rows.items()]
+    return ours + [
+        Namespace(
+            each.name, lowered[each.name].level if each.name in lowered else settings.security.profile, each.size,
+            lowered[each.name].reason if each.name in lowered else "", application=True, port=each.port,
+        )
+        for each in settings.security.applications
+    ]  # fmt: skip
+
+
+def _platform(name: str, row: Mapping[str, Any]) -> Namespace:
+    return Namespace(
+        name, row["pods"], row.get("size", ""), row.get("reason", ""), tuple(row.get("workloads", ())),
+        row.get("exists", False), row.get("default_deny", True),
+    )  # fmt: skip
+
+
+def applications(settings: Settings) -> list[str]:
+    """The namespaces of applications."""
+    return [each.name for each in namespaces(settings) if each.application]
+
+
+def excepted(settings: Settings) -> list[str]:
+    """The namespaces whose pods may be below `restricted`, each for its declared reason."""
+    return [each.name for each in namespaces(settings) if each.pods == "privileged"] + [
+        each.namespace for each in settings.security.exceptions if each.level == "privileged"
+    ]
+
+
+def quota(settings: Settings, size: str) -> Quota:
+    """The quota of a size."""
+    found: Quota = getattr(settings.security.sizes, size)
+    return found
+
+
+def meta(name: str, namespace: str = "", **labels: str) -> Object:
+    """Metadata of an object of this layer."""
+    place = {"namespace": namespace} if namespace else {}
+    return {"name": name, **place, "labels": {"app.kubernetes.io/component": "security", **labels}}
