@@ -23,6 +23,9 @@ _CLEAN = (
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",  # else usrmerge brings all of Perl
     '--customize-hook=rm -f "$1"/etc/hostname "$1"/etc/resolv.conf',
     '--customize-hook=rm -rf "$1"/var/log/apt "$1"/var/log/*.log "$1"/var/cache/ldconfig "$1"/var/cache/debconf/*-old',
+    # Else the place of the build decides whether apt's own user can work, and so whom some folders belong to.
+    '--aptopt=APT::Sandbox::User "root"',
+    '--aptopt=Acquire::Retries "3"',
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
@@ -94,8 +97,7 @@ def _busybox(ws: Workspace) -> None:
 
 
 def _mmdebstrap(ws: Workspace, argv: Sequence[str]) -> None:
-    """In a mount namespace of its own: whatever ends it, no mount stays behind. Apt's sandbox user needs 0755."""
-    ws.scratch.chmod(0o755)
+    """In a mount namespace of its own: whatever ends it, no mount stays behind."""
     env = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "TMPDIR": str(ws.scratch), "LC_ALL": "C.UTF-8"}
     isolate = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
-    ws.run([*isolate, "mmdebstrap", '--aptopt=Acquire::Retries "3"', *argv], env=env)
+    ws.run([*isolate, "mmdebstrap", *argv], env=env)

@@ -28,7 +28,7 @@ def _silent(_: Event) -> None:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One artifact: `state` is ready, or missing (never built, or of other pins). `seconds` is what it took."""
+    """One artifact: `state` is ready, or missing (never built, incomplete, or of other pins). `seconds` it took."""
 
     name: str
     layer: str
@@ -67,9 +67,8 @@ class Bundle:
         with exclusive(self.cache / ".lock", on_event):
             builder.build(recipes)
             registry.sync(self.registry, self._images())
-            whole = all(artifact.state == "ready" for artifact in self.artifacts())
-            builder.remove_stale({recipe.name for recipe in recipes}, unknown=whole)
-            if whole and not disk.keep_go_cache() and disk.drop(go_caches):
+            builder.remove_stale({recipe.name for recipe in recipes}, unknown=until is None)
+            if until in {None, LAYERS[-1]} and not disk.keep_go_cache() and disk.drop(go_caches):
                 on_event(Event("cleared", message="Go's caches, the bundle being whole"))
 
     def table(self, until: str | None = None) -> "pd.DataFrame":
@@ -90,10 +89,9 @@ class Bundle:
         artifacts = self.artifacts(until)
         if missing := [artifact.name for artifact in artifacts if artifact.state == "missing"]:
             raise BundleError(f"not built: {', '.join(missing)}", fix=BUILD)
-        faults = {artifact.name: self._store.damage(artifact.path) for artifact in artifacts}
+        _raise([fault for artifact in artifacts for fault in self._store.damage(artifact.path)])
         images = [image for artifact in artifacts for image in read_images(artifact.path)]
-        faults["registry"] = registry.damage(self.registry, images)
-        _raise(sorted(fault for items in faults.values() for fault in items))
+        _raise(registry.damage(self.registry, images))
         rows = [[item.name, item.layer, len(self._files(item.path)), True] for item in artifacts]
         rows.append(["registry", "", len(registry.layout(images)), True])
         return pd.DataFrame(rows, columns=["name", "layer", "files", "ok"])
@@ -121,12 +119,13 @@ class Bundle:
         return [str(image.reference) for image in self._images()]
 
     def _images(self) -> list[Built]:
-        return [image for artifact in self.artifacts() for image in read_images(artifact.path)]
+        ready = (artifact for artifact in self.artifacts() if artifact.state == "ready")
+        return [image for artifact in ready for image in read_images(artifact.path)]
 
     def _artifact(self, recipe: Recipe) -> Artifact:
         key = self._keys[recipe.name]
         path = self._store.path(recipe.name, key)
-        record = self._store.manifest(path)
+        record = self._store.present(path)
         size = sum(entry["size"] for entry in self._files(path).values())
         return Artifact(
             recipe.name, recipe.layer, key, path, "ready" if record else "missing",
@@ -140,7 +139,7 @@ class Bundle:
         if name not in self._keys:
             raise BundleError(f"the bundle has no artifact {name!r}", fix=f"one of {', '.join(self._keys)}")
         path = self._store.path(name, self._keys[name])
-        if self._store.manifest(path) is None:
+        if self._store.present(path) is None:
             raise BundleError(f"the bundle has no {name} yet", fix=BUILD)
         return path
 

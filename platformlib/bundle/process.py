@@ -15,7 +15,7 @@ HEARTBEAT = 5.0  # seconds
 TAIL = 20  # lines of the log that an error shows
 
 
-class StepFailed(BundleError):  # noqa: N818 - the names of this package's errors
+class StepFailed(BundleError):
     """A program of a build ended badly; the message has the end of its log."""
 
 

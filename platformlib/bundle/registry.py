@@ -71,7 +71,7 @@ def sync(root: Path, images: Iterable[Built]) -> None:
 def _put(path: Path, content: str | Path) -> None:
     if isinstance(content, Path) and path.exists() and path.samefile(content):
         return
-    if isinstance(content, str) and path.exists() and path.read_text("utf-8") == content:
+    if isinstance(content, str) and path.exists() and path.read_bytes() == content.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
@@ -104,6 +104,6 @@ def damage(root: Path, images: Iterable[Built]) -> list[Damage]:
         elif isinstance(content, Path):
             found = sha256(place)
             faults += [Damage(place, expected, found)] if found != expected else []
-        elif place.read_text("utf-8") != expected:
+        elif place.read_bytes() != expected.encode():
             faults.append(Damage(place, expected, "another link"))
     return faults

@@ -66,6 +66,14 @@ class Store:
             return None
         return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
 
+    def present(self, folder: Path) -> dict[str, Any] | None:
+        """The record of a finished artifact whose files are all there, in their sizes; else None. Reads no content."""
+        record = self.manifest(folder)
+        if record is None:
+            return None
+        sizes = {name: path.stat().st_size for name, path in _files(folder)}
+        return record if sizes == {name: entry["size"] for name, entry in record["files"].items()} else None
+
     def damage(self, folder: Path) -> list[Damage]:
         """Every file of a finished artifact whose bytes are not those that were recorded; reads all of them."""
         record = self.manifest(folder)
