@@ -1,5 +1,6 @@
 """The verbs of the Kubernetes API on plain dicts; one builder makes every request."""
 
+from copy import copy
 from typing import Any
 
 from platformlib.errors import ApiError, KubeError
@@ -18,6 +19,12 @@ class Api:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.discovery = Discovery(session)
+
+    def hurried(self, patience: float) -> "Api":
+        """The same server, with `patience` seconds of retries."""
+        twin = copy(self)
+        twin.session = self.session.hurried(patience)
+        return twin
 
     def call(self, method: str, ref: Reference, *, subresource: str = "", body: Any = None, **options: Any) -> Any:
         """One request to an object, or to its collection when the reference has no name.

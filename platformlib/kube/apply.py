@@ -10,7 +10,7 @@ from platformlib.kube.api import Api
 from platformlib.kube.deletion import wait_gone
 from platformlib.kube.objects import Object, Objects, Reference, by_rank, prepared, reference
 from platformlib.kube.parallel import each, together
-from platformlib.kube.plan import Step, crds, plan, refuse
+from platformlib.kube.plan import Step, crds, explained, plan, refuse
 from platformlib.kube.report import OnEvent, Progress, frame
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def _execute(api: Api, steps: Sequence[Step], *, force: bool, tell: Callable[[St
 def _one(api: Api, step: Step, *, force: bool, tell: Callable[[Step], None]) -> Step:
     if step.terminating:
         wait_gone(api, [step.ref], timeout=GONE_WITHIN)
-    api.apply(step.wanted, force=force)
+    try:
+        api.apply(step.wanted, force=force)
+    except KubeError as error:
+        raise explained(error, step.ref) from None
     tell(step)
     return step
 

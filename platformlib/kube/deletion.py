@@ -29,7 +29,7 @@ def delete_all(
         if failed:
             raise together(failed, heading=f"{verb} {layer}: {len(failed)} objects could not be deleted")
         deleted = [ref for ref, action in zip(rank, actions, strict=True) if action == "deleted"]
-        wait_gone(api, deleted, timeout=timeout - (time.monotonic() - began))
+        wait_gone(api, deleted, timeout=max(1.0, timeout - (time.monotonic() - began)))
         rows += [{**ref.row, "action": action} for ref, action in zip(rank, actions, strict=True)]
         if on_event:
             kinds = ", ".join(sorted({ref.kind for ref in rank}))

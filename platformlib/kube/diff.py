@@ -49,7 +49,9 @@ def _labelled(api: Api, obj: Object, layer: str | None) -> Object:
 def _rows(step: Step) -> Iterator[dict[str, Any]]:
     if step.live is None or step.terminating:
         yield _row(step.ref, ("", "(being deleted)" if step.terminating else ABSENT, "(present)"))
-    elif step.merged is not None and step.action == "configured":
+    elif step.merged is None:
+        yield _row(step.ref, ("", "(present)", "(cannot be tried before its definition is applied)"))
+    elif step.action == "configured":
         live, merged = comparable(step.live), comparable(step.merged)
         for change in list(changes(live, merged)) or [REORDERED if live != merged else TAKEN_OVER]:
             yield _row(step.ref, change)

@@ -1,5 +1,6 @@
 """What the cluster says of itself: its events, and the last lines of its containers."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,12 @@ def _about(event: Object, kind: str, name: str, pods: set[str]) -> bool:
     about = event["involvedObject"]
     if about.get("kind") == "Pod":
         return about.get("name") in pods
-    between = about.get("kind") in ("ReplicaSet", "Job") and str(about.get("name")).startswith(f"{name}-")
-    return between or (about.get("kind"), about.get("name")) == (kind, name)
+    # Made names end in one word: web-5d4f is of web, web-api-5d4f is not.
+    made = re.fullmatch(f"{re.escape(name)}-[a-z0-9]+", str(about.get("name")))
+    return (about.get("kind") in ("ReplicaSet", "Job") and bool(made)) or (about.get("kind"), about.get("name")) == (
+        kind,
+        name,
+    )
 
 
 def of_namespace(api: Api, namespace: str) -> Objects:

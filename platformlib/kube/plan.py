@@ -12,6 +12,8 @@ from platformlib.kube.parallel import together
 
 Action = Literal["created", "configured", "unchanged"]
 FORBIDDEN, CONFLICT, INVALID = 403, 409, 422
+SCHEMA = frozenset({400, 422, 500})  # how a server refuses a field that it does not know
+FIXED = ("immutable", "Forbidden: updates to")
 OF_THE_SERVER = frozenset({"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"})
 
 
@@ -34,23 +36,21 @@ class Step:
 def plan(api: Api, wanted: Object, among: Sequence[Object], *, force: bool) -> Step:
     """The step for one object of a set.
 
-    An object whose namespace or definition the same set brings cannot be tried yet: it counts as created.
+    An object whose namespace or definition the same set brings cannot be tried yet: only applying it will tell.
 
     Raises:
         ApplyConflict: another manager owns a field, and `force` is off. KubeError: the server would refuse it.
     """
-    ref = reference(wanted)
+    ref, live = reference(wanted), None
     try:
         live = api.get(ref)
         if live and live["metadata"].get("deletionTimestamp"):
             return Step(ref, wanted, live, None, "created")
         merged = api.apply(wanted, force=force, dry_run=True)
     except KubeError as error:
-        if _too_early(error, ref, among):
-            return Step(ref, wanted, None, None, "created")
-        if isinstance(error, ApiError) and "does not support dry run" in str(error):
+        if _too_early(error, ref, among) or "does not support dry run" in str(error):
             return Step(ref, wanted, live, None, "configured" if live else "created")
-        raise _explained(error, ref) from None
+        raise explained(error, ref) from None
     return Step(ref, wanted, live, merged, _action(live, merged))
 
 
@@ -82,15 +82,16 @@ def crds(objects: Iterable[Object]) -> Iterator[Object]:
 
 
 def _too_early(error: KubeError, ref: Reference, among: Sequence[Object]) -> bool:
-    if isinstance(error, UnknownKindError):
-        kinds = ((each["spec"]["group"], each["spec"]["names"]["kind"]) for each in crds(among))
+    """A new kind, a kind whose definition may be about to learn a field, or a namespace that is not there."""
+    kinds = {(each["spec"]["group"], each["spec"]["names"]["kind"]) for each in crds(among)}
+    if isinstance(error, UnknownKindError) or (isinstance(error, ApiError) and error.status in SCHEMA):
         return (ref.group, ref.kind) in kinds
     if not (isinstance(error, ApiError) and error.status in (NOT_FOUND, FORBIDDEN)):
         return False
     return any(each["kind"] == "Namespace" and each["metadata"]["name"] == ref.namespace for each in among)
 
 
-def _explained(error: KubeError, ref: Reference) -> KubeError:
+def explained(error: KubeError, ref: Reference) -> KubeError:
     """The same error, with a fix where the server's words do not give one."""
     if not isinstance(error, ApiError):
         return error
@@ -98,7 +99,7 @@ def _explained(error: KubeError, ref: Reference) -> KubeError:
         return ApplyConflict(f"{ref}: {'; '.join(map(_conflict, error.causes))}", fix=TAKE)
     if error.status == NOT_FOUND and ref.namespace:
         return KubeError(error.message, fix=f"create the namespace {ref.namespace}, or apply it along with its objects")
-    if error.status == INVALID and "immutable" in str(error):
+    if error.status == INVALID and any(words in error.message for words in FIXED):
         return KubeError(error.message, fix=f"the server never changes this field: delete {ref}, then apply again")
     return error
 

@@ -1,6 +1,7 @@
 """One HTTP session with the API server: timeouts, retries, renewed credentials, errors that say what to do."""
 
 from collections.abc import Mapping
+from copy import copy
 from threading import Lock
 from typing import Any
 from weakref import finalize
@@ -39,6 +40,12 @@ class Session:
         )  # fmt: skip
         finalize(self, client.close)
         return client
+
+    def hurried(self, patience: float) -> "Session":
+        """The same connections, with `patience` seconds of retries: for who polls and has a deadline of its own."""
+        twin = copy(self)
+        twin._patience = patience
+        return twin
 
     def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None, content: str = JSON

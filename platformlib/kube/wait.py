@@ -99,7 +99,7 @@ def wait(api: Api, refs: Sequence[Reference], *, timeout: float, on_event: OnEve
     """See `Kube.wait`."""
     waiting, tell = Waiting(sorted(set(refs), key=lambda ref: (ref.rank, ref))), _teller(on_event)
     while True:
-        final = _look(api, waiting)
+        final = _look(api.hurried(min(REPORT, timeout)), waiting)
         if final:
             raise TerminalCondition(_message(api, waiting, final, "can never become"), table=waiting.table(), fix=FIX)
         tell(waiting)

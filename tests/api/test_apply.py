@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from platformlib.errors import ApplyConflict, KubeError, WrongCluster
+from platformlib.errors import ApplyConflict, KubeError, WaitTimeout, WrongCluster
 from platformlib.kube import Kube, reference
 from tests.api.control_plane import ControlPlane
 from tests.api.objects import pick, realistic
@@ -166,6 +166,42 @@ def test_uninstall_leaves_nothing(kube: Kube, layer: str) -> None:
     assert [ref for ref in known if ref.kind != "Widget" and kube.api.get(ref)] == []
     assert kube.inventory(layer) == []
     assert kube.uninstall(layer).empty
+
+
+def test_a_definition_may_bring_a_field_that_its_instance_already_uses(kube: Kube, layer: str) -> None:
+    objects = [pick(realistic(layer), kind) for kind in ("Namespace", "CustomResourceDefinition", "Widget")]
+    kube.apply(objects, layer=layer)
+    _, definition, widget = newer = deepcopy(objects)
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    schema["colour"] = {"type": "string"}
+    widget["spec"]["colour"] = "red"
+    with pytest.raises(KubeError, match="colour"):
+        kube.apply([objects[0], widget], layer=layer)
+    assert set(kube.diff(newer, layer=layer)["kind"]) == {"CustomResourceDefinition", "Widget"}
+    assert actions(kube.apply(newer, layer=layer)) == {"unchanged": 1, "configured": 2}
+    assert actions(kube.apply(newer, layer=layer)) == {"unchanged": 3}
+
+
+def test_a_field_that_never_changes_says_how(kube: Kube, layer: str) -> None:
+    objects = [pick(realistic(layer), kind) for kind in ("Namespace", "StatefulSet", "Deployment")]
+    kube.apply(objects, layer=layer)
+    changed = deepcopy(objects)
+    changed[1]["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "1Gi"
+    with pytest.raises(KubeError, match=f"delete StatefulSet {layer}/base, then apply again"):
+        kube.apply(changed, layer=layer)
+    assert actions(kube.apply(objects, layer=layer)) == {"unchanged": 3}
+
+
+def test_a_finalizer_that_nobody_removes_is_named(kube: Kube, layer: str, control_plane: ControlPlane) -> None:
+    objects = [pick(realistic(layer), kind) for kind in ("Namespace", "ConfigMap", "Secret")]
+    kube.apply(objects, layer=layer)
+    path = f"/api/v1/namespaces/{layer}/configmaps/web"
+    control_plane.patch(path, {"metadata": {"finalizers": ["test.io/hold"]}})
+    with pytest.raises(WaitTimeout, match=f"ConfigMap {layer}/web: finalizers test.io/hold"):
+        kube.uninstall(layer, timeout=1)
+    assert kube.inventory(layer) == sorted(map(reference, objects)), "nothing is forgotten before it is gone"
+    control_plane.patch(path, {"metadata": {"finalizers": None}})
+    assert actions(kube.uninstall(layer, timeout=60)) == {"absent": 2, "deleted": 1}
 
 
 def test_apply_while_the_last_one_is_still_going(kube: Kube, layer: str) -> None:

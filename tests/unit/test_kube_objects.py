@@ -55,7 +55,8 @@ def test_order() -> None:
     kinds = [
         ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"), ("apps/v1", "Deployment"),
         ("example.com/v1", "Widget"), ("v1", "ConfigMap"), ("v1", "Namespace"),
-        ("rbac.authorization.k8s.io/v1", "Role"), ("apiextensions.k8s.io/v1", "CustomResourceDefinition"), ("example.com/v1", "Namespace"),
+        ("rbac.authorization.k8s.io/v1", "Role"), ("example.com/v1", "Namespace"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
     ]  # fmt: skip
     ranked = by_rank(Reference(version, kind, "", "x") for version, kind in kinds)
     assert [sorted({ref.kind for ref in rank}) for rank in ranked] == [

@@ -205,3 +205,24 @@ def test_a_refusal_names_the_object(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="Pod ns/web: no") as refused:
         connect(kubeconfig(tmp_path, {"token": SECRET}), server).get("v1", "Pod", "web", "ns")
     assert (refused.value.status, refused.value.reason) == (403, "R")
+
+
+def test_a_server_that_goes_away_is_a_cause_and_not_the_end_of_a_wait(tmp_path: Path) -> None:
+    """It answers discovery, then is away for two polls, then the object is there."""
+    resources = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
+    there = {"items": [{"metadata": {"name": "it", "namespace": "ns"}}], "metadata": {}}
+    wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "it", "namespace": "ns"}}
+    away = iter(range(10))
+    told: list[str] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1":
+            return httpx.Response(200, json=resources)
+        if next(away, None) is not None:
+            raise httpx.ConnectError("connection refused")
+        return httpx.Response(200, json=there)
+
+    kube = connect(kubeconfig(tmp_path, {"token": SECRET}), server)
+    table = kube.wait([wanted], timeout=20, on_event=lambda progress: told.append(str(progress)))
+    assert list(table["ready"]) == [True]
+    assert "does not answer: connection refused" in told[0]
