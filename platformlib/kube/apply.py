@@ -39,7 +39,7 @@ def apply(
         raise refuse(failed)
     if not dry_run:
         inventory.record(api, layer, [step.ref for step in steps])
-        _execute(api, steps, force=take_ownership, tell=_teller(on_event, steps, began))
+        steps = _execute(api, steps, force=take_ownership, tell=_teller(on_event, steps, began))
     return frame([{**step.ref.row, "action": step.action} for step in _in_order(steps)], COLUMNS)
 
 
@@ -64,23 +64,26 @@ def _in_order(steps: Sequence[Step]) -> list[Step]:
     return sorted(steps, key=lambda step: (step.ref.rank, step.ref))
 
 
-def _execute(api: Api, steps: Sequence[Step], *, force: bool, tell: Callable[[Step], None]) -> None:
-    """Change what the plan says, one rank after the other; within a rank in parallel."""
+def _execute(api: Api, steps: Sequence[Step], *, force: bool, tell: Callable[[Step], None]) -> list[Step]:
+    """Change what the plan says, one rank after the other; within a rank in parallel. Returns what was done."""
     pending = {step.ref: step for step in steps if step.action != "unchanged"}
+    finished = [step for step in steps if step.action == "unchanged"]
     for rank in by_rank(pending):
         done, failed = each(lambda step: _one(api, step, force=force, tell=tell), [pending[ref] for ref in rank])
         if failed:
             rest = len(pending) - sum(ref.rank < rank[0].rank for ref in pending) - len(done)
             raise together(failed, heading=f"{rest} of {len(pending)} changes were not made; apply again to go on")
+        finished += done
         for definition in crds(step.wanted for step in done):
             _served(api, definition)
+    return finished
 
 
 def _one(api: Api, step: Step, *, force: bool, tell: Callable[[Step], None]) -> Step:
     if step.terminating:
         wait_gone(api, [step.ref], timeout=GONE_WITHIN)
     try:
-        api.apply(step.wanted, force=force)
+        step = step.done(api.apply(step.wanted, force=force))
     except KubeError as error:
         raise explained(error, step.ref) from None
     tell(step)

@@ -1,7 +1,7 @@
 """What applying one object would do, found by the server's own dry run."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from platformlib.errors import ApiError, ApplyConflict, KubeError
@@ -31,6 +31,11 @@ class Step:
     def terminating(self) -> bool:
         """It is there, but on its way out."""
         return bool(self.live and self.live["metadata"].get("deletionTimestamp"))
+
+    def done(self, applied: Object) -> "Step":
+        """The same step when it was made: what no dry run could tell is known now."""
+        live = None if self.terminating else self.live
+        return replace(self, merged=applied, action=_action(live, applied))
 
 
 def plan(api: Api, wanted: Object, among: Sequence[Object], *, force: bool) -> Step:

@@ -226,3 +226,27 @@ def test_a_server_that_goes_away_is_a_cause_and_not_the_end_of_a_wait(tmp_path: 
     table = kube.wait([wanted], timeout=20, on_event=lambda progress: told.append(str(progress)))
     assert list(table["ready"]) == [True]
     assert "does not answer: connection refused" in told[0]
+
+
+@pytest.mark.parametrize(("live", "action"), [(None, "created"), ("1", "unchanged"), ("0", "configured")])
+def test_where_a_webhook_forbids_the_dry_run_the_apply_itself_tells(
+    tmp_path: Path, live: str | None, action: str
+) -> None:
+    """The inventory is there already, and every write succeeds but the dry one."""
+    names = {"name": "configmaps", "kind": "ConfigMap", "namespaced": True}
+    labels = {"app.kubernetes.io/managed-by": "platformlib", "app.kubernetes.io/part-of": "platformlib"}
+    metadata = {"name": "it", "namespace": "ns", "labels": {**labels, "platformlib.io/layer": "l"}}
+    wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "1"}}
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1":
+            return httpx.Response(200, json={"resources": [names]})
+        if request.method == "GET":
+            found = live is not None and request.url.path.endswith("/it")
+            return httpx.Response(200, json={**wanted, "data": {"a": live}}) if found else refusal(404, "none")
+        if "dryRun" in request.url.params:
+            return refusal(400, 'admission webhook "w" does not support dry run')
+        return httpx.Response(200, json=json.loads(request.content))
+
+    table = connect(kubeconfig(tmp_path, {"token": SECRET}), server).apply([wanted], layer="l")
+    assert list(table["action"]) == [action]
