@@ -52,7 +52,10 @@ def mesh(axes: Axes, rows: pd.DataFrame, unit: str, labels: list[str]) -> None:
     drawn = axes.pcolormesh(
         edges, np.arange(len(labels) + 1), content, cmap=colors, vmin=low, vmax=high, rasterized=True
     )
-    axes.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize=8.5 if len(labels) < ROWS * 2 // 3 else 6.5)
+    every = -(-len(labels) // (2 * ROWS))
+    axes.set_yticks(
+        np.arange(len(labels))[::every] + 0.5, labels[::every], fontsize=8.5 if len(labels) < ROWS * 2 // 3 else 6.5
+    )
     axes.tick_params(axis="y", length=0)
     time_axis(axes)
     axes.grid(visible=False)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from platformlib.query.cassette import Recording, Replay
     from platformlib.query.catalog import Catalog
-    from platformlib.query.connect import connect
     from platformlib.query.events import Events
     from platformlib.query.loki import Loki
     from platformlib.query.prometheus import Prometheus
+    from platformlib.query.sources import connect
     from platformlib.query.transport import Answer, Http, Transport, direct, service
     from platformlib.query.window import Window
 
@@ -27,7 +27,7 @@ _HOMES = {
     "Replay": "cassette",
     "Transport": "transport",
     "Window": "window",
-    "connect": "connect",
+    "connect": "sources",
     "direct": "transport",
     "service": "transport",
 }

@@ -27,7 +27,7 @@ SECRETS = re.compile(
     rb"(?i:bearer|basic)\s+(?P<a>[A-Za-z0-9._~+/=-]{16,})"
     rb"|(?P<b>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"
     rb"|(?P<c>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----)"
-    rb"|(?i:password|passwd|secret|token|api[-_]?key)\\?[\"']?\s*[=:]\s*\\?[\"']?(?P<d>[^\s\"'\\&,;}]{6,})"
+    rb"|(?i:password|passwd|secret|token|api[-_]?key)\\*[\"']?\s*[=:]\s*\\*[\"']?(?P<d>[^\s\"'\\&,;}]{6,})"
     rb"|://[^/\s:@\"]+:(?P<e>[^/\s@\"]+)@"
     rb"|(?P<f>AKIA[0-9A-Z]{16})",
     re.DOTALL,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from platformlib.query.cassette import Cassettes
-from platformlib.query.connect import RECORD, REPLAY
+from platformlib.query.sources import RECORD, REPLAY
 from platformlib.query.transport import Answer
 
 Object = Mapping[str, Any]

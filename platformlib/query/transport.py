@@ -99,7 +99,7 @@ class Http:
         """The answer, of any status, within `timeout` seconds in all."""
         try:
             with self._client.stream(**self._request(path, params, headers), timeout=timeout) as response:
-                body = _collect(response.iter_raw(1 << 20), time.monotonic() + timeout, cancel, self.name)
+                body = _collect(response.iter_bytes(), time.monotonic() + timeout, cancel, self.name)
                 return Answer(response.status_code, body, response.headers.get("content-type", ""), params)
         except httpx.TimeoutException as error:
             raise SourceUnavailable(f"{self.name}: no answer within {timeout:.0f} s ({type(error).__name__})") from None

@@ -152,8 +152,7 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.query import Prometheus
-        from platformlib.query.connect import connect
+        from platformlib.query import Prometheus, connect
 
         return Prometheus(
             transport=connect(lambda: self.kube.service(NAMESPACE, "prometheus", 9090), name="prometheus")
@@ -162,8 +161,7 @@ class Target:
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.query import Loki
-        from platformlib.query.connect import connect
+        from platformlib.query import Loki, connect
 
         return Loki(connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
 

@@ -42,7 +42,7 @@ class Context:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.query.connect import connect
+        from platformlib.query import connect
         from platformlib.query.prometheus import Prometheus
 
         return Prometheus(
@@ -52,7 +52,7 @@ class Context:
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.query.connect import connect
+        from platformlib.query import connect
         from platformlib.query.loki import Loki
 
         return Loki(connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
