@@ -37,8 +37,8 @@ def job(word: str) -> dict[str, Any]:
         },
     }  # fmt: skip
     template = {
-        "metadata": {"labels": {"app": "marker"}},
-        "spec": {"restartPolicy": "Never", "containers": [container]},
+        "metadata": {"labels": {"app": "marker", "app.kubernetes.io/name": "marker"}},
+        "spec": {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]},
     }
     spec = {"backoffLimit": 2, "ttlSecondsAfterFinished": 600, "template": template}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
