@@ -108,20 +108,20 @@ def test_a_line_that_a_pod_writes_comes_back_with_its_labels(target: "pl.Target"
     try:
 
         def found() -> int:
-            return len(target.loki.query_range(f'{{namespace="observability", pod="line-writer"}} |= `{line}`', "10m"))
+            return len(target.loki.lines(f'{{namespace="observability", pod="line-writer"}} |= `{line}`', "10m"))
 
         assert eventually(found, 1) == 1
-        row = target.loki.query_range(f'{{pod="line-writer"}} |= `{line}`', "10m").iloc[0]
-        seen = {label: row[label] for label in ("namespace", "pod", "container", "app", "stream")}
-        assert seen == {
+        row = target.loki.lines(f'{{pod="line-writer"}} |= `{line}`', "10m").iloc[0]
+        labels = ("namespace", "pod", "container", "app", "stream", "detected_level")
+        assert {label: row[label] for label in labels} == {
             "namespace": "observability",
             "pod": "line-writer",
             "container": "writer",
             "app": "line-writer",
             "stream": "stdout",
+            "detected_level": "warn",
         }
         assert row["node"] in NODES
-        assert row["detected_level"] == "warn"
     finally:
         target.kube.uninstall("test")
 

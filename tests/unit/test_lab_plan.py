@@ -77,6 +77,7 @@ def test_quantities(text: str, size: int) -> None:
 LOG = """Nov 23 16:25:50 dnsmasq[7]: query[A] m0 from 192.168.77.3
 Nov 23 16:25:50 dnsmasq[7]: config m0 is 192.168.77.2
 Nov 23 16:25:51 dnsmasq[7]: query[AAAA] registry.example from 192.168.77.2
+Nov 23 16:25:51 dnsmasq[7]: query[HINFO] 7445.1517 from 192.168.77.2
 Nov 23 16:25:51 dnsmasq[7]: config error is REFUSED (EDE: not ready)
 """
 
