@@ -53,7 +53,10 @@ class Timed:
 
 
 def _teller(start: float) -> Callable[[object], None]:
-    return lambda event: print(f"{time.monotonic() - start:6.1f} s  {event}", flush=True)
+    """Prints each event; one that does not tell its time gets it."""
+    return lambda event: print(
+        f"{time.monotonic() - start:.1f} s  {event}" if isinstance(event, str) else event, flush=True
+    )
 
 
 def changes(result: Any) -> int:

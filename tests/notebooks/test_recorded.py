@@ -21,7 +21,6 @@ def test_notebook_runs_on_recorded_answers(name: str, tmp_path: Path) -> None:
         papermill.execute_notebook(source, ready, parameters, prepare_only=True, progress_bar=False)
         done = nbval(ready, RECORDED / name)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert tape.unknown == []
 
 
 def nbval(notebook: Path, recorded: Path) -> subprocess.CompletedProcess[str]:
