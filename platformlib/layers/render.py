@@ -37,7 +37,8 @@ def render(layer: Layer, settings: Settings) -> list[Object]:
     Raises:
         PlatformError: a manifest uses a name that does not exist. KubeError: it is not valid YAML.
     """
-    names = ["setup", *(component.name for component in layer.wanted(settings))]
+    components = [component.name for component in layer.wanted(settings)]
+    names = ["setup", *components] if components else []
     objects = [obj for name in names for obj in _component(layer, name, settings)]
     return [_with_checksum(obj, objects) for obj in objects]
 

@@ -102,4 +102,4 @@ def test_prometheus_accepts_its_configuration_and_every_rule(prometheus: Callabl
     assert loaded["storage"]["tsdb"]["retention"]["time"] == "2d"
     groups = prometheus("/api/v1/rules")["groups"]
     names = [rule["name"] for group in groups for rule in group["rules"]]
-    assert sorted(names) == sorted(rule_names(Context(settings_with(), None)))  # type: ignore[arg-type]
+    assert sorted(names) == sorted(rule_names(OBJECTS))

@@ -35,7 +35,7 @@ EXCEPTIONS = {
 
 
 def settings_with(**changes: Any) -> Settings:
-    return pl.load(PARAMETERS | changes)
+    return pl.load(PARAMETERS | {"layers": list(LAYERS)} | changes)
 
 
 def all_objects(settings: Settings) -> list[Object]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Check, Found
+from platformlib.layers.render import WORKLOADS
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def same(found: list[str], wanted: list[str]) -> Found:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     words = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unexpected: {', '.join(extra)}"] * bool(extra)
     return not words, "; ".join(words) or ", ".join(sorted(found))
+
+
+def namespaces(objects: list[Object]) -> list[str]:
+    """Where the pods of a layer are, kube-system left out: that is the cluster's."""
+    found = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] in WORKLOADS}
+    return sorted(found - {"kube-system"})
 
 
 def pods_run(context: Context, namespace: str) -> Check:

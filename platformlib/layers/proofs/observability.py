@@ -1,7 +1,6 @@
 """Observability: every target answers, every node is measured, and a line that a pod writes comes back."""
 
 from collections import Counter
-from typing import Any
 from uuid import uuid4
 
 import yaml
@@ -9,7 +8,7 @@ import yaml
 from platformlib.checks import Check, Found
 from platformlib.layers.model import layer
 from platformlib.layers.proofs import probe
-from platformlib.layers.proofs.context import NAMESPACE, Context, pods_run, same
+from platformlib.layers.proofs.context import NAMESPACE, Context, Object, namespaces, pods_run, same
 from platformlib.layers.render import render
 
 LINE = "platformlib-probe-line"
@@ -21,9 +20,10 @@ LOGS = f"kubectl -n {NAMESPACE} logs"
 
 def checks(context: Context) -> list[Check]:
     """Pods, targets, rules, node metrics, resource metrics, logs."""
-    jobs, names, rules = targets(context), ", ".join(context.nodes), rule_names(context)
+    objects = render(layer("observability"), context.settings)
+    jobs, names, rules = targets(context), ", ".join(context.nodes), rule_names(objects)
     return [
-        pods_run(context, NAMESPACE),
+        *(pods_run(context, namespace) for namespace in namespaces(objects)),
         Check(
             "scrape targets",
             ", ".join(f"{job} {count}" for job, count in jobs.items()),
@@ -55,7 +55,7 @@ def checks(context: Context) -> list[Check]:
         Check(
             "log line",
             f"a line that a pod writes is in Loki, with {', '.join(LABELS)}",
-            f"{LOGS} loki-0; {LOGS} -l app.kubernetes.io/name=promtail",
+            f"{LOGS} loki-0; kubectl logs -A -l app.kubernetes.io/name=promtail",
             lambda: _line(context, uuid4().hex),
         ),
     ]
@@ -86,9 +86,8 @@ def _targets(context: Context, wanted: dict[str, int]) -> Found:
     return not short, "; ".join(short) or f"{len(found)} targets up"
 
 
-def rule_names(context: Context) -> list[str]:
-    """The names of the rules that are applied."""
-    objects = render(layer("observability"), context.settings)
+def rule_names(objects: list[Object]) -> list[str]:
+    """The names of the rules among the layer's objects."""
     files = next(obj["data"] for obj in objects if obj["metadata"]["name"] == "prometheus-rules")
     groups = [group for text in files.values() for group in yaml.safe_load(text)["groups"]]
     return [rule.get("record") or rule["alert"] for group in groups for rule in group["rules"]]
@@ -129,7 +128,7 @@ def _line(context: Context, marker: str) -> Found:
         return asked.ok, asked.found
 
 
-def _labels(pod: dict[str, Any]) -> dict[str, str]:
+def _labels(pod: Object) -> dict[str, str]:
     values = (probe.NAMESPACE, pod["metadata"]["name"], "probe", pod["spec"]["nodeName"], LINE, "stdout", "warn")
     return dict(zip(LABELS, values, strict=True))
 

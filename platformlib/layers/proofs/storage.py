@@ -5,7 +5,8 @@ from uuid import uuid4
 from platformlib.checks import Check, Found
 from platformlib.layers.model import layer
 from platformlib.layers.proofs import probe
-from platformlib.layers.proofs.context import Context, Object, pods_run
+from platformlib.layers.proofs.context import Context, Object, namespaces, pods_run
+from platformlib.layers.render import render
 
 NAME = "platformlib-probe-volume"
 WITHIN = 120  # seconds for each of the two pods
@@ -14,9 +15,9 @@ DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 def checks(context: Context) -> list[Check]:
     """Provisioner, default class, a volume in use."""
-    provisioner = layer("storage").has("local-path-provisioner", context.settings)
+    objects = render(layer("storage"), context.settings)
     return [
-        *([pods_run(context, "storage")] if provisioner else []),
+        *(pods_run(context, namespace) for namespace in namespaces(objects)),
         Check(
             "default storage class",
             "exactly one",
