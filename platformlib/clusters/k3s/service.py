@@ -40,7 +40,7 @@ TERMINAL = {
 DEADLINE = 300.0
 
 
-def settle(machine: Machine, node: Node, *, deadline: float = DEADLINE) -> bool:
+def settle(machine: Machine, node: Node) -> bool:
     """Start the service, or restart it if what it was started from has changed; True when it was (re)started.
 
     Ends when systemd says that it is active: k3s tells it when the node works.
@@ -51,7 +51,7 @@ def settle(machine: Machine, node: Node, *, deadline: float = DEADLINE) -> bool:
     name = layout.unit(node.role)
     cursor = machine.shell(CURSOR, name).strip()
     changed = machine.shell(START, name).strip() == "changed"
-    wait(lambda: _inactive(machine, name, cursor), f"{machine.name}: {name} is not active", deadline)
+    wait(lambda: _inactive(machine, name, cursor), f"{machine.name}: {name} is not active", DEADLINE)
     return changed
 
 
