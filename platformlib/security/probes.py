@@ -1,0 +1,107 @@
+"""Real connections: opened from inside a pod's own network namespace, on the machine where it runs.
+
+The pod's image needs no tools and the pod is not touched, so that the platform's own pods can be asked as they are.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from platformlib import nodes
+from platformlib.errors import PlatformError
+from platformlib.paths import state_dir
+from platformlib.security.declared import Object
+from platformlib.settings import Settings
+
+if TYPE_CHECKING:
+    from platformlib.nodes import Machine
+
+PATIENCE = 2  # seconds until silence is an answer
+BATCH = 16  # connections of one pod that are tried at once
+TIMEOUT = 300.0  # seconds for all probes of one machine
+
+# Input: a line for each probe, `<pod uid> <address> <port> <protocol>`. Output: the line and its result.
+# A name is asked for over UDP: nobody answers an empty datagram.
+SCRIPT = r"""
+probe() {
+  if [ "$3" = UDP ]; then
+    query='\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01'
+    got=$(timeout PATIENCE bash -c "exec 3<>/dev/udp/$1/$2; printf '$query' >&3; head -c 2 <&3 | wc -c" 2>&1)
+    [ "$got" = 2 ] && echo open || echo closed
+  else
+    said=$(timeout PATIENCE bash -c "exec 3<>/dev/tcp/$1/$2" 2>&1)
+    case "$?:$said" in
+      0:*) echo open;; 124:*) echo silent;; *refused*) echo refused;; *) echo "$said" | tail -n 1;;
+    esac
+  fi
+}
+of_pod() { n=0; while read -r to port protocol; do
+  { echo "$1 $to $port $protocol $(probe "$to" "$port" "$protocol")"; } &
+  n=$((n + 1)); [ $((n % BATCH)) = 0 ] && wait
+done; wait; }
+export -f probe of_pod
+declare -A pids
+while IFS=: read -r path _ _ group; do
+  uid=${group##*/pod}; uid=${uid##*-pod}; uid=${uid%%/*}; uid=${uid%.slice}; uid=${uid//_/-}
+  pid=${path#/proc/}; [ -n "${pids[$uid]}" ] || pids[$uid]=${pid%/cgroup}
+done < <(grep -E '[/-]pod[0-9a-f_-]{32,}' /proc/[0-9]*/cgroup 2>/dev/null)
+declare -A wanted
+while read -r uid rest; do wanted[$uid]+="$rest"$'\n'; done
+for uid in "${!wanted[@]}"; do
+  pid=${pids[$uid]}
+  if [ -z "$pid" ]; then
+    printf '%s' "${wanted[$uid]}" | sed "s/^/$uid /; s/\$/ gone/"
+  else
+    printf '%s' "${wanted[$uid]}" | nsenter -t "$pid" -n bash -c "of_pod $uid"
+  fi
+done
+""".replace("PATIENCE", str(PATIENCE)).replace("BATCH", str(BATCH))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One connection to try. `uid` and `node` are those of the pod that it starts from."""
+
+    uid: str
+    node: str
+    address: str
+    port: int
+    protocol: str = "TCP"
+
+    @property
+    def line(self) -> str:
+        """As the script reads it."""
+        return f"{self.uid} {self.address} {self.port} {self.protocol}"
+
+
+def run(settings: Settings, probes: Iterable[Probe]) -> dict[Probe, str]:
+    """open, refused, silent, closed (UDP), gone, or what went wrong; all machines side by side.
+
+    Raises:
+        PlatformError: a pod is on a machine that the parameters do not name, so that it cannot be entered.
+    """
+    wanted = list(dict.fromkeys(probes))
+    known = {node.name: node for node in settings.cluster.nodes}
+    if strangers := sorted({probe.node for probe in wanted} - set(known)):
+        raise PlatformError(f"no way into {', '.join(strangers)}", fix="name these machines under cluster.nodes")
+    state = state_dir(settings.name)
+    machines = [
+        nodes.connect(known[name], settings.cluster.ssh, state=state) for name in {each.node for each in wanted}
+    ]
+    answers = nodes.each(machines, lambda machine: _on(machine, [each for each in wanted if each.node == machine.name]))
+    found = {line: result for answer in answers.values() for line, result in answer.items()}
+    return {probe: found.get(probe.line, "no answer") for probe in wanted}
+
+
+def _on(machine: "Machine", probes: Sequence[Probe]) -> dict[str, str]:
+    machine.write("/run/platformlib-probe", SCRIPT, 0o700)
+    lines = "".join(f"{probe.line}\n" for probe in probes)
+    said = machine.run(["bash", "/run/platformlib-probe"], stdin=lines, timeout=TIMEOUT).stdout
+    return {" ".join(words[:4]): " ".join(words[4:]) for line in said.splitlines() if (words := line.split(" "))}
+
+
+def start(pod: Object) -> tuple[str, str]:
+    """uid and machine of a pod, as a probe begins. A static pod's own uid is not the API server's."""
+    metadata = pod["metadata"]
+    mirrored = (metadata.get("annotations") or {}).get("kubernetes.io/config.hash")
+    return str(mirrored or metadata["uid"]), str(pod["spec"]["nodeName"])
