@@ -8,6 +8,7 @@ from functools import partial
 from platformlib.bundle.recipe import Recipe, Tool, Workspace
 
 SUITE = "bookworm"
+ISOLATED = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child")
 MMDEBSTRAP = Tool("mmdebstrap", "mmdebstrap")
 EPOCH = "1735689600"  # files that the build itself makes get this time: same packages, same bytes
 
@@ -97,7 +98,6 @@ def _busybox(ws: Workspace) -> None:
 
 
 def _mmdebstrap(ws: Workspace, argv: Sequence[str]) -> None:
-    """In a mount namespace of its own: whatever ends it, no mount stays behind."""
+    """In namespaces of its own: whatever ends it, its processes and mounts end with it."""
     env = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "TMPDIR": str(ws.scratch), "LC_ALL": "C.UTF-8"}
-    isolate = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
-    ws.run([*isolate, "mmdebstrap", *argv], env=env)
+    ws.run([*(ISOLATED if os.geteuid() == 0 else ()), "mmdebstrap", *argv], env=env)

@@ -42,7 +42,7 @@ def run(
         err.write(f"$ {shlex.join(words)}\n".encode())
         err.flush()
         child = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", "--", *words],
+            ["setpriv", "--pdeathsig", "KILL", "--", *words],
             stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, cwd=cwd, start_new_session=True,
         )  # fmt: skip
     try:
@@ -68,7 +68,7 @@ def _wait(child: subprocess.Popen[bytes], timeout: float, on_beat: Callable[[], 
 
 
 def _stop(child: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Ask it and its children, then insist: mmdebstrap undoes its mounts when it is asked."""
+    """Ask it and its children, then insist."""
     _signal(child, signal.SIGTERM)
     try:
         child.wait(patience)
