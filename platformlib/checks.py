@@ -1,6 +1,7 @@
 """Checks that can fail: each says what it expects, what it found and what to do. The whole table is shown first."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ Found = tuple[bool, str]
 COLUMNS = ("check", "ok", "expected", "found", "fix")
 INTERVAL = 2.0  # seconds between two tries of one check
 PARALLEL = 4
+LONGEST = 500  # characters of an exception in the table
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,13 @@ class Check:
         try:
             return self.find()
         except Exception as error:  # whatever goes wrong in one check must not hide the others
-            return False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            return False, f"{type(error).__name__}: {_words(error)}"
+
+
+def _words(error: Exception) -> str:
+    """An error's message in one line, its last cause included; the fix has a column of its own."""
+    lines = [line.strip() for line in str(error).split("\n  fix:", maxsplit=1)[0].splitlines() if line.strip()]
+    return textwrap.shorten("; ".join(lines), LONGEST, placeholder=" …") or "no message"
 
 
 def run(checks: Sequence[Check]) -> list[Result]:
@@ -86,7 +94,7 @@ def verify(results: Iterable[Result]) -> "pd.DataFrame":
     if len(found) == 0:
         raise CheckFailed("no check was made, so nothing is proven", table=found)
     lines = [f"{row.check}: expected {row.expected}; found {row.found}" for row in failed.itertuples()]
-    fixes = "; ".join(dict.fromkeys(fix for fix in failed["fix"] if fix))
+    fixes = "\n       ".join(dict.fromkeys(fix for fix in failed["fix"] if fix))
     message = f"{len(failed)} of {len(found)} checks do not hold\n    " + "\n    ".join(lines)
     raise CheckFailed(message, table=found, fix=fixes)
 

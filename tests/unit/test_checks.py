@@ -21,7 +21,7 @@ def check(name: str, find: Callable[[], Found], patience: float = 0) -> Check:
 
 
 def raising() -> Found:
-    raise OSError("no route to host\nwith details")
+    raise OSError("no route to host\n    after 3 tries\n  fix: plug it in")
 
 
 def test_what_holds_is_a_table_without_fixes() -> None:
@@ -39,9 +39,9 @@ def test_an_exception_is_a_finding_and_stops_no_other() -> None:
     table = failed.value.table
     assert list(table.columns) == COLUMNS
     assert list(table["ok"]) == [False, True, False]
-    assert table.loc[0, "found"] == "OSError: no route to host"
+    assert table.loc[0, "found"] == "OSError: no route to host; after 3 tries"
     assert list(table["fix"]) == ["mend broken", "", "mend wrong"]
-    assert failed.value.fix == "mend broken; mend wrong"
+    assert failed.value.fix == "mend broken\n       mend wrong"
     assert "2 of 3 checks do not hold" in str(failed.value)
     assert "fine" not in str(failed.value)
 
