@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from platformlib.target.members import Members
     from platformlib.target.pods import Pods
     from platformlib.target.removal import Removal
+    from platformlib.target.security import Security
 
 NAMESPACE = "observability"
 Source = Literal["prometheus", "loki"]
@@ -115,6 +116,13 @@ class Target:
         return Pods(self.kube)
 
     @cached_property
+    def security(self) -> "Security":
+        """The rules: what is declared, who may do what, what reaches what, what was refused, what was found."""
+        from platformlib.target.security import Security
+
+        return Security(self)
+
+    @cached_property
     def marker(self) -> "Marker":
         """A line that a pod writes and Loki gives back: write, wait, verify, remove."""
         from platformlib.target.marker import Marker
@@ -125,6 +133,7 @@ class Target:
     def removal(self) -> "Removal":
         """Taking the platform down: inventory, confirm, wait, verify."""
         from platformlib.target.removal import Removal
+    from platformlib.target.security import Security
 
         return Removal(self.kube, self.settings.name)
 

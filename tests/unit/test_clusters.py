@@ -81,7 +81,8 @@ def test_an_unfit_machine_is_named_with_the_fix(changes: dict[str, Any], said: s
 
 
 def test_members_of_this_cluster_keep_their_ports_and_routes() -> None:
-    member: dict[str, Any] = {"member": True, "ca": "cafe", "routes": ("10.42.0.0/24",), "listening": frozenset({6443, 10250})}
+    ports = frozenset({6443, 10250})
+    member: dict[str, Any] = {"member": True, "ca": "cafe", "routes": ("10.42.0.0/24",), "listening": ports}
     assert preflight(LAB, {name: replace(seen, **member) for name, seen in ALL.items()})["ok"].all()
 
 
