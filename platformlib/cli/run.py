@@ -29,7 +29,9 @@ def run(  # noqa: PLR0917  typer reads them as options
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The executed notebook; default runs/<UTC>-<name>.ipynb.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the step where the latest run failed.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the step where the latest run with the same parameters failed.")
+    ] = False,
     resume_from: Annotated[
         str | None, typer.Option("--resume-from", help="Go on from the step where this run failed.", metavar="RUN")
     ] = None,
@@ -52,5 +54,5 @@ def run(  # noqa: PLR0917  typer reads them as options
             dry_run=dry_run,
             on_event=listener,
         )
-    skipped = f", {done.skipped} cells done by an earlier run" if done.skipped else ""
+    skipped = f", {done.skipped} cells done before by run {done.resumed}" if done.resumed else ""
     show.out.print(f"done in {done.seconds:.0f} s{skipped}: {done.output}", soft_wrap=True)

@@ -15,7 +15,7 @@ from platformlib.runbook.failure import as_error
 from platformlib.runbook.given import from_files
 from platformlib.runbook.journal import Journal, Record, digest
 from platformlib.runbook.parameters import checked
-from platformlib.runbook.resume import earlier, same_parameters, skippable
+from platformlib.runbook.resume import LATEST, latest, named, same_parameters, skippable
 
 RUNS = Path("runs")
 
@@ -31,6 +31,8 @@ class Run:
     seconds: float
     skipped: int
     """Cells that an earlier run had done."""
+    resumed: str | None = None
+    """That run."""
 
 
 def run(
@@ -50,7 +52,8 @@ def run(
         files: parameters files, deep-merged, the later over the earlier.
         parameters: single parameters over the files; `platform.cluster.distribution` names a nested key.
         output: the executed notebook; default `runs/<UTC>-<name>.ipynb`. It is written on failure too.
-        resume: an earlier run's id, or `latest`: steps that it completed are not done again.
+        resume: an earlier run's id, or `latest` for the latest with the same parameters: its completed steps are not
+            done again.
         dry_run: for notebooks that take the parameter `dry_run`.
         on_event: is called as cells start, speak and end.
         runs: folder of executed notebooks and journals.
@@ -63,16 +66,14 @@ def run(
     source = notebooks.read(path)
     takes = declared(source, name=path.name)
     single = {**(parameters or {}), **_dry(takes, dry_run, path)}
-    before = earlier(resume, path, runs) if resume else None
-    given = from_files(files)
-    values = _values(takes, given, single, path, before)
+    values, before = _values(takes, from_files(files), single, path, resume=resume, runs=runs)
     journal = _journal(runs, path)
-    journal.write("run", run=journal.path.stem, notebook=path.name, parameters=values, hash=digest(values),
-                  resumes=before.run if before else None)  # fmt: skip
     result = Path(output) if output else journal.path.with_suffix(".ipynb")
+    journal.open(notebook=path.name, output=str(result.absolute()), parameters=values, hash=digest(values),
+                 resumes=before.run if before else None)  # fmt: skip
     skip = _skip(source, before)
     seconds = _ended(journal, lambda: _execute(path, result, values, skip, _listeners(journal, on_event)))
-    return Run(journal.path.stem, path, result, journal.path, seconds, len(skip))
+    return Run(journal.path.stem, path, result, journal.path, seconds, len(skip), before.run if before else None)
 
 
 def _dry(takes: Mapping[str, Parameter], wanted: bool, path: Path) -> dict[str, Any]:
@@ -86,14 +87,18 @@ def _values(
     given: Mapping[str, Any],
     single: Mapping[str, Any],
     path: Path,
-    before: Record | None,
-) -> dict[str, Any]:
+    *,
+    resume: str | None,
+    runs: Path,
+) -> tuple[dict[str, Any], Record | None]:
+    """The values to inject, and the run to go on from: a named one lends its parameters if none are given."""
+    before = named(resume, path, runs) if resume not in {None, LATEST} else None
     if before and not given and not single:
         given = before.parameters
     values = checked(takes, given, single, near=path.parent, source=path.name)
     if before:
         same_parameters(before, values)
-    return values
+    return values, latest(path, values, runs) if resume == LATEST else before
 
 
 def _journal(runs: Path, path: Path) -> Journal:
@@ -111,7 +116,7 @@ def _skip(source: Any, before: Record | None) -> dict[str, Any]:
     if before is None:
         return {}
     wanted = skippable(source, before)
-    cells = notebooks.read(before.executed).cells if before.executed.is_file() else source.cells
+    cells = notebooks.read(before.output).cells if before.output.is_file() else source.cells
     return {cell.id: cell for cell in [*source.cells, *cells] if cell.id in wanted}
 
 

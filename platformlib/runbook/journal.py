@@ -1,6 +1,7 @@
 """The journal of a run: one JSON object a line, written as things happen, so that a killed run tells how far it came.
 
-    {"event": "run",  "run": ID, "notebook": ..., "parameters": {...}, "hash": ..., "resumes": ID or null, "time": ...}
+    {"event": "run",  "run": ID, "notebook": ..., "output": ..., "parameters": {...}, "hash": ...,
+                      "resumes": ID or null, "pid": ..., "began": ..., "time": ...}
     {"event": "cell", "cell": ID, "source": HASH, "heading": ..., "outcome": "started|ok|failed|skipped", "time": ...}
     {"event": "end",  "outcome": "ok|failed|interrupted", "seconds": ..., "time": ...}
 
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from platformlib.errors import RunbookError
+
+INTERRUPTED = "interrupted"
 
 
 def digest(value: Any) -> str:
@@ -34,6 +37,13 @@ class Journal:
     """Appends events to a file."""
 
     path: Path
+
+    def open(self, **fields: Any) -> None:
+        """The first event: which run this is, and which process runs it."""
+        import psutil
+
+        process = psutil.Process()
+        self.write("run", run=self.path.stem, pid=process.pid, began=process.create_time(), **fields)
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event; it is on its way to the disk when this returns."""
@@ -55,10 +65,20 @@ class Record:
     done: Mapping[str, str] = field(default_factory=dict)
     """Cell id → hash of the source that succeeded."""
 
-    @property
-    def executed(self) -> Path:
-        """The notebook that the run wrote."""
-        return self.path.with_suffix(".ipynb")
+    output: Path = Path()
+    """The notebook that the run wrote."""
+    pid: int = 0
+    began: float = 0.0
+    """When the process began, since its number may have gone to another one."""
+
+    def alive(self) -> bool:
+        """Whether the process that runs it is still there."""
+        import psutil
+
+        try:
+            return self.outcome == INTERRUPTED and psutil.Process(self.pid).create_time() == self.began
+        except psutil.Error:
+            return False
 
 
 def read(path: Path) -> Record:
@@ -71,10 +91,13 @@ def read(path: Path) -> Record:
     first = next((event for event in events if event.get("event") == "run"), None)
     if first is None:
         raise RunbookError(f"{path} is not the journal of a run", fix="give a run's id, or its path under runs/")
-    end = next((event["outcome"] for event in events if event["event"] == "end"), "interrupted")
+    end = next((event["outcome"] for event in events if event["event"] == "end"), INTERRUPTED)
     cells = (event for event in events if event["event"] == "cell" and event["outcome"] in {"ok", "skipped"})
     done = {event["cell"]: event["source"] for event in cells}
-    return Record(first["run"], path, first["notebook"], first["parameters"], first["hash"], end, done)
+    given = {name: first.get(name) for name in ("run", "notebook", "parameters", "hash", "pid", "began")}
+    return Record(
+        path=path, outcome=end, done=done, output=Path(first.get("output") or path.with_suffix(".ipynb")), **given
+    )
 
 
 def _lines(path: Path) -> list[str]:

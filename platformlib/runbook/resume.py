@@ -6,7 +6,8 @@ the first that did not, and shows their earlier output. Everything else runs aga
 the target, and each step from the failed one on. So no later cell may read a name that a step's cell has bound.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,30 +19,44 @@ from platformlib.runbook.notebook import sections
 LATEST = "latest"
 
 
-def earlier(run: str, notebook: Path, runs: Path) -> Record:
-    """The run to go on from: by its id, by the path of its journal, or the latest of this notebook.
+def latest(notebook: Path, values: Mapping[str, Any], runs: Path) -> Record:
+    """The latest run of this notebook with these parameters: another platform's run is never gone on with.
 
     Raises:
-        RunbookError: there is none, it is another notebook's, or it came to its end.
+        RunbookError: there is none, it came to its end, or it is still going on.
     """
-    record = _latest(notebook, runs) if run == LATEST else read(_journal(run, runs))
+    journals = sorted(runs.glob(f"*-{notebook.stem}.jsonl"), reverse=True)
+    found = next((record for record in _readable(journals) if record.hash == digest(values)), None)
+    if found is None:
+        raise RunbookError(
+            f"no earlier run of {notebook.name} with these parameters in {runs}/",
+            fix="give the parameters of that run, or name it: --resume-from RUN",
+        )
+    return resumable(found, notebook)
+
+
+def _readable(journals: Iterable[Path]) -> Iterator[Record]:
+    """A run that was killed before its first word has nothing to go on from."""
+    for path in journals:
+        with suppress(RunbookError):
+            yield read(path)
+
+
+def named(run: str, notebook: Path, runs: Path) -> Record:
+    """A run by its id, or by the path of its journal. Raises RunbookError."""
+    path = Path(run).with_suffix(".jsonl")
+    return resumable(read(path if path.is_file() else runs / path.name), notebook)
+
+
+def resumable(record: Record, notebook: Path) -> Record:
+    """The record, if its run can be gone on with. Raises RunbookError."""
     if record.notebook != notebook.name:
         raise RunbookError(f"run {record.run} is of {record.notebook}, not of {notebook.name}", fix="name a run of it")
     if record.outcome == "ok":
         raise RunbookError(f"run {record.run} succeeded: nothing to resume", fix="leave out --resume to run it again")
+    if record.alive():
+        raise RunbookError(f"run {record.run} is still going on, as process {record.pid}", fix="wait for it, or end it")
     return record
-
-
-def _latest(notebook: Path, runs: Path) -> Record:
-    journals = sorted(runs.glob(f"*-{notebook.stem}.jsonl"), reverse=True)
-    if not journals:
-        raise RunbookError(f"no earlier run of {notebook.name} in {runs}/", fix="leave out --resume")
-    return read(journals[0])
-
-
-def _journal(run: str, runs: Path) -> Path:
-    path = Path(run).with_suffix(".jsonl")
-    return path if path.is_file() else runs / path.name
 
 
 def same_parameters(record: Record, values: Mapping[str, Any]) -> None:
@@ -54,7 +69,7 @@ def same_parameters(record: Record, values: Mapping[str, Any]) -> None:
         return
     keys = record.parameters.keys() | values.keys()
     differ = sorted(key for key in keys if digest(record.parameters.get(key)) != digest(values.get(key)))
-    fix = "leave the parameters out to take those of that run, or leave out --resume"
+    fix = "leave the parameters out to take those of that run, or leave out --resume-from"
     raise RunbookError(f"run {record.run} had other parameters: {', '.join(differ)}", fix=fix)
 
 

@@ -133,7 +133,6 @@ class Target:
     def removal(self) -> "Removal":
         """Taking the platform down: inventory, confirm, wait, verify."""
         from platformlib.target.removal import Removal
-    from platformlib.target.security import Security
 
         return Removal(self.kube, self.settings.name)
 

@@ -95,7 +95,7 @@ class Security:
         return flows.table(self.settings)
 
     def truth(self) -> "pd.DataFrame":
-        """source, source_node, to, to_node, port, protocol, expected, found, ok, by: every pod to every listening port."""
+        """Every pod to every listening port: source, source_node, to, to_node, port, protocol, expected, found, ok, by."""
         from platformlib.security import truth
 
         return self._once("truth", lambda: truth.table(self.target.kube, self.settings))

@@ -59,8 +59,8 @@ class Tape:
             if known is None and "dryRun=All" in question:
                 return 200, yaml.safe_load(sent)
             if known is None:
-                status = {"kind": "Status", "code": 404, "reason": "NotFound"}
-                return 404, {**status, "message": f"not recorded: {question}"}
+                refusal = {"kind": "Status", "code": 404, "reason": "NotFound"}
+                return 404, {**refusal, "message": f"not recorded: {question}"}
             count = self.asked[question] = self.asked.get(question, 0) + 1
             status, body = known[min(count, len(known)) - 1]
             return status, body

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +57,17 @@ def test_a_failed_run_is_written_told_and_resumed(tmp_path: Path, runs: Path) ->
 
     save(path, *cells(tmp_path, "print('mended')"))
     with pytest.raises(RunbookError, match="other parameters: rows"):
-        run(path, parameters={"rows": 3}, resume="latest", runs=runs)
+        run(path, parameters={"rows": 3}, resume=error.output.stem, runs=runs)
+    with pytest.raises(RunbookError, match="with these parameters"):
+        run(path, resume="latest", runs=runs)
     events: list[Event] = []
-    done = run(path, resume="latest", runs=runs, on_event=events.append)
+    done = run(path, resume=error.output.stem, runs=runs, on_event=events.append)
     assert (tmp_path / "log").read_text() == "abbe"  # the first step was left out, the failed one done again
     assert (done.skipped, [event.cell for event in events if event.kind == "skipped"]) == (1, ["first"])
     assert "value 20" in _cell(done.output, "end").outputs[0]["text"]  # bound again, with the earlier run's parameters
     assert [event.text for event in events if event.kind == "output" and event.cell == "last"] == ["mended"]
     with pytest.raises(RunbookError, match="nothing to resume"):
-        run(path, resume=done.id, runs=runs)
+        run(path, parameters={"rows": 2}, resume="latest", runs=runs)
 
 
 def test_an_unforeseen_error_shows_its_cell_and_its_last_frames(tmp_path: Path, runs: Path) -> None:
@@ -86,17 +90,22 @@ def _cell(path: Path, id: str) -> Any:
 
 def test_a_killed_run_resumes_from_what_its_journal_has(tmp_path: Path) -> None:
     from platformlib.runbook.journal import Journal, read
-    from platformlib.runbook.resume import skippable
+    from platformlib.runbook.resume import resumable, skippable
 
     nb = notebook(*cells(tmp_path, "1"))
     journal = Journal(tmp_path / "x.jsonl")
-    journal.write("run", run="x", notebook="tiny.ipynb", parameters={}, hash=digest({}), resumes=None)
+    journal.open(notebook="tiny.ipynb", output="x.ipynb", parameters={}, hash=digest({}), resumes=None)
     journal.write("cell", cell="first", source=digest(COUNT.format("a")), outcome="ok")
     journal.write("cell", cell="second", source=digest(COUNT.format("b")), outcome="started")
     with journal.path.open("a", encoding="utf-8") as file:
         file.write('{"event": "ce')  # what a kill leaves
     record = read(journal.path)
     assert (record.outcome, skippable(nb, record)) == ("interrupted", {"first"})
+    with pytest.raises(RunbookError, match="still going on"):
+        resumable(record, tmp_path / "tiny.ipynb")
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    assert resumable(replace(record, pid=ended.pid), tmp_path / "tiny.ipynb")
 
 
 def test_a_step_after_a_changed_one_is_done_again(tmp_path: Path) -> None:
