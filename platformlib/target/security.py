@@ -95,7 +95,7 @@ class Security:
         return flows.table(self.settings)
 
     def truth(self) -> "pd.DataFrame":
-        """Every pod to every listening port: source, source_node, to, to_node, port, protocol, expected, found, ok, by."""
+        """Every pod to every listening port: source, to, their nodes, port, protocol, expected, found, ok, by."""
         from platformlib.security import truth
 
         return self._once("truth", lambda: truth.table(self.target.kube, self.settings))
@@ -141,11 +141,9 @@ class Security:
 
     def report_counts(self) -> "pd.DataFrame":
         """policy, result, value: how many objects, as a picture wants it."""
-        from platformlib.security import reports
-
-        found = reports.summary(self.reports()).stack().rename("value").reset_index()
+        found = self.reports().groupby(["policy", "result"]).size().reset_index(name="value")
         found.attrs |= {"picture": "bar", "title": "PolicyReports", "empty": "no report was written yet"}
-        return found[found["value"] > 0].reset_index(drop=True)
+        return found
 
     def findings(self) -> "pd.DataFrame":
         """about, object, found, fix: every deviation from what was declared, as it is now."""

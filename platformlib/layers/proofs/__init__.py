@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from platformlib.checks import Check
-from platformlib.layers.proofs import cluster, observability, storage
+from platformlib.layers.proofs import cluster, observability, security, storage
 from platformlib.layers.proofs.context import Context
 from platformlib.settings import Settings
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PROOFS: dict[str, Callable[[Context], list[Check]]] = {
     "cluster": cluster.checks,
+    "security": security.checks,
     "storage": storage.checks,
     "observability": observability.checks,
 }
