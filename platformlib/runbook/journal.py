@@ -94,10 +94,11 @@ def read(path: Path) -> Record:
     end = next((event["outcome"] for event in events if event["event"] == "end"), INTERRUPTED)
     cells = (event for event in events if event["event"] == "cell" and event["outcome"] in {"ok", "skipped"})
     done = {event["cell"]: event["source"] for event in cells}
-    given = {name: first.get(name) for name in ("run", "notebook", "parameters", "hash", "pid", "began")}
-    return Record(
-        path=path, outcome=end, done=done, output=Path(first.get("output") or path.with_suffix(".ipynb")), **given
-    )
+    given: dict[str, Any] = {
+        name: first.get(name) for name in ("run", "notebook", "parameters", "hash", "pid", "began")
+    }
+    output = Path(first.get("output") or path.with_suffix(".ipynb"))
+    return Record(path=path, outcome=end, done=done, output=output, **given)
 
 
 def _lines(path: Path) -> list[str]:
