@@ -103,6 +103,6 @@ class Installed:
                 raise PlatformError(f"layer {self.name} needs {need.name}", fix=f"install {need.name} first")
 
     def _is_not_needed(self) -> None:
-        dependents = [each.name for each in layers().values() if self.name in each.needs]
+        dependents = [each.name for each in layers().values() if self.name in (*each.needs, *each.under)]
         if left := [name for name in dependents if self.kube.inventory(name)]:
             raise PlatformError(f"layer {self.name} is needed by {', '.join(left)}", fix="uninstall those first")

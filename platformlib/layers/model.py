@@ -32,6 +32,7 @@ class Layer:
     purpose: str
     needs: tuple[str, ...]
     components: tuple[Component, ...]
+    under: tuple[str, ...] = ()
 
     def wanted(self, settings: Settings) -> list[Component]:
         """The components that this platform gets."""
@@ -58,7 +59,11 @@ def layers() -> dict[str, Layer]:
     table = yaml.safe_load(manifests().joinpath("layers.yaml").read_text("utf-8"))
     return {
         name: Layer(
-            name, row["purpose"], tuple(row["needs"]), tuple(_component(*item) for item in row["components"].items())
+            name,
+            row["purpose"],
+            tuple(row["needs"]),
+            tuple(_component(*item) for item in row["components"].items()),
+            tuple(row.get("under", ())),
         )
         for name, row in table.items()
     }

@@ -15,7 +15,7 @@ JUDGES = frozenset({"KyvernoValidatingPolicy", "KyvernoImageValidatingPolicy"})
 
 
 def frame(kube: "Kube") -> "pd.DataFrame":
-    """time (UTC), policy, result (pass, fail, warn, error, skip), namespace, kind, name, message, source; the newest first.
+    """time (UTC), policy, result (pass, fail, warn, error, skip), namespace, kind, name, message, source; newest first.
 
     Source: PolicyReport and ClusterPolicyReport of the Policy Working Group, which Kyverno writes.
     """

@@ -37,7 +37,7 @@ Distribution = Literal["k3s", "kubeadm", "existing"]
 LayerName = Literal["cluster", "security", "storage", "observability"]
 Component = Literal["coredns", "servicelb", "traefik", "local-storage", "metrics-server"]
 Option = bool | int | str | list[str]
-LAYERS: tuple[LayerName, ...] = ("cluster", "storage", "observability")
+LAYERS: tuple[LayerName, ...] = ("cluster", "security", "storage", "observability")
 
 
 def _default_version(given: dict[str, Any]) -> str:
