@@ -51,8 +51,8 @@ def cpus(node: Node, seen: Facts, _: Settings) -> Finding:
 
 def memory(node: Node, seen: Facts, _: Settings) -> Finding:
     least = 1.7 if node.role == "control-plane" else 0.9
-    found = f"{seen.memory / GiB:.1f} GiB"
-    return Finding("memory", seen.memory >= least * GiB, f"at least {least} GiB", found, "give the machine more memory")
+    ok, found = seen.memory_limit >= least * GiB, f"{seen.memory_limit / GiB:.1f} GiB"
+    return Finding("memory", ok, f"at least {least} GiB", found, "give the machine more memory")
 
 
 def disk(_: Node, seen: Facts, __: Settings) -> Finding:

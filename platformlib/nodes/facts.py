@@ -13,7 +13,8 @@ echo "hostname=$(hostname)"
 echo "architecture=$(uname -m)"
 echo "kernel=$(uname -r)"
 echo "cpus=$(nproc)"
-echo "memory=$(awk '/^MemTotal/{print $2*1024}' /proc/meminfo)"
+echo "memory=$(awk '/^MemTotal/{printf "%d", $2*1024}' /proc/meminfo)"
+echo "memory_limit=$(cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null | head -n1)"
 echo "swap=$(awk 'NR>1{s+=$3*1024} END{print s+0}' /proc/swaps)"
 echo "disk_free=$(df -PB1 /var/lib | awk 'NR==2{print $4}')"
 echo "cgroup=$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo 2 || echo 1)"
@@ -33,7 +34,10 @@ echo "clock=$(date +%s.%N)"
 
 @dataclass(frozen=True)
 class Facts:
-    """One machine's facts; sizes in bytes, `skew` in seconds against this host's clock."""
+    """One machine's facts; sizes in bytes, `skew` in seconds against this host's clock.
+
+    `memory` is what the kernel has, `memory_limit` what the machine may use of it; they differ in a container.
+    """
 
     node: str
     os: str
@@ -42,6 +46,7 @@ class Facts:
     kernel: str
     cpus: int
     memory: int
+    memory_limit: int
     swap: int
     disk_free: int
     cgroup: int
@@ -70,12 +75,14 @@ def facts(machine: Machine) -> Facts:
     middle = (before + time.time()) / 2
     read = dict(line.split("=", 1) for line in lines if "=" in line)
     numbers = {key: int(float(read[key] or 0)) for key in ("cpus", "memory", "swap", "disk_free", "cgroup")}
+    limit = int(read["memory_limit"]) if read["memory_limit"].isdigit() else numbers["memory"]  # "max" has none
     texts = {
         key: read[key]
         for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet", "ca", "container")
     }
     return Facts(
         node=machine.name,
+        memory_limit=min(limit, numbers["memory"]),
         addresses=tuple(read["addresses"].split()),
         routes=tuple(read["routes"].split()),
         listening=frozenset(int(port) for port in read["listening"].split() if port.isdigit()),

@@ -29,6 +29,7 @@ def fit(name: str) -> Facts:
         kernel="6.1.0",
         cpus=4,
         memory=8 * GiB,
+        memory_limit=8 * GiB,
         swap=0,
         disk_free=40 * GiB,
         cgroup=2,
@@ -59,7 +60,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"hostname": "debian"}, "hostname is debian, expected k3s-worker1; hostnamectl"),
     "architecture": ({"architecture": "riscv64"}, "architecture is riscv64"),
     "init": ({"init": "runit"}, "init system is runit"),
-    "memory": ({"memory": GiB // 2}, "memory is 0.5 GiB"),
+    "memory": ({"memory_limit": GiB // 2}, "memory is 0.5 GiB"),
     "full disk": ({"disk_free": 0}, "disk is 0.0 GiB free in /var/lib, expected at least 4 GiB"),
     "swap": ({"swap": GiB}, "swap is 1024 MiB, expected off; swapoff"),
     "clock": ({"skew": -90.0}, "clock is -90.0 s"),
@@ -99,6 +100,7 @@ KERNELS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"cgroupDriver": "systemd"}),
     ({"cgroup": 1}, {"cgroupDriver": "cgroupfs", "failCgroupV1": False}),
     ({"oom": False}, {"oomScoreAdj": 0}),
+    ({"memory_limit": 3 * GiB}, {"systemReserved": {"memory": str(5 * GiB)}}),
     ({"container": "systemd-nspawn"}, {"imageGCHighThresholdPercent": 100}),
 ]
 
@@ -107,7 +109,7 @@ KERNELS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_kubelet_is_told_what_its_machine_is(changes: dict[str, Any], told: dict[str, Any]) -> None:
     made = config.kubelet_config(replace(ALL["k3s-master"], **changes))
     assert told.items() <= made.items()
-    special = {"failCgroupV1", "oomScoreAdj", "imageGCHighThresholdPercent"}
+    special = {"systemReserved", "failCgroupV1", "oomScoreAdj", "imageGCHighThresholdPercent"}
     assert made.keys() & special == told.keys() & special
 
 

@@ -87,6 +87,9 @@ def kubelet_config(facts: Facts) -> dict[str, Any]:
         config["failCgroupV1"] = False
     if not facts.oom:
         config["oomScoreAdj"] = 0
+    if facts.memory_limit < facts.memory:
+        # kubelet sees the host's memory; what the machine may not use is reserved, so that it is not given out.
+        config["systemReserved"] = {"memory": str(facts.memory - facts.memory_limit)}
     if facts.in_container:
         # The disk is the host's: how full it is says nothing about this machine, and collecting
         # images would only delete the pause image below running pods.
