@@ -3,6 +3,7 @@
 The public names are below; each is imported when it is first used, so that `import platformlib` costs little.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from platformlib.runbook import run
     from platformlib.settings import Settings, load
     from platformlib.target import Target, bind
+
+# A retry that succeeds is no news; without a handler, logging would print each one among a notebook's outputs.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 _HOMES = {
     "Catalog": "query",

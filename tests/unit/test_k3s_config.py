@@ -18,7 +18,8 @@ from platformlib.settings.k3s_options import AGENT_OPTIONS, EXTRA_OPTIONS, SERVE
 METAL = Facts(
     node="k3s-1", os="Debian GNU/Linux 12", hostname="k3s-1", architecture="x86_64", kernel="6.1.0", cpus=4,
     memory=8 << 30, memory_limit=8 << 30, swap=0, disk_free=50 << 30, cgroup=2,
-    init="systemd", containerd="", kubelet="", addresses=("192.168.1.201",), routes=(), listening=frozenset(), member=False, ca="", container="none", oom=True,
+    init="systemd", containerd="", kubelet="",
+    addresses=("192.168.1.201",), routes=(), listening=frozenset(), member=False, ca="", container="none", oom=True,
     skew=0.0,
 )  # fmt: skip
 ONE = [
