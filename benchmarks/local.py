@@ -58,7 +58,7 @@ limits_config:
   volume_enabled: true
   max_query_parallelism: 32
 """
-PLATFORM_LIMITS = "  max_entries_limit_per_query: 100000\n"
+PLATFORM_LIMITS = "  max_entries_limit_per_query: 50000\n"
 
 
 def binary(name: str) -> Path | None:

@@ -150,6 +150,10 @@ class Prometheus(PrometheusConnect):
         params = {"query": promql, **self._between(window)}
         return tables.exemplars(*self._plain("/api/v1/query_exemplars", params, **how))
 
+    def check_prometheus_connection(self, params: Any = None) -> bool:
+        """Whether the server answers; asks `/-/ready`, since a server need not carry the web interface at `/`."""
+        return self.transport.get("/-/ready", params or {}, timeout=float(self._timeout or TIMEOUT)).status < 400  # noqa: PLR2004
+
     def now(self) -> int:
         """The clock that relative windows count from, in nanoseconds."""
         return self.transport.now()
@@ -158,9 +162,19 @@ class Prometheus(PrometheusConnect):
         """Whether the server answers queries now."""
         return self.transport.get("/-/ready", {}, timeout=5).status == 200  # noqa: PLR2004
 
-    def _get(self, path: str, params: Mapping[str, Any], **how: Any) -> Answer:
-        timeout = float(how.pop("timeout", None) or self._timeout or TIMEOUT)
-        return ask(self.transport, path, {**params, **how.pop("params", {})}, timeout=timeout, **how)
+    def _get(
+        self,
+        path: str,
+        asked: Mapping[str, Any],
+        /,
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **how: Any,
+    ) -> Answer:
+        """`params` are the caller's own, such as `limit` or the server's `timeout`."""
+        longest = float(timeout or self._timeout or TIMEOUT)
+        return ask(self.transport, path, {**asked, **(params or {})}, timeout=longest, **how)
 
     def _plain(self, path: str, params: Mapping[str, Any], **how: Any) -> tuple[Any, tuple[str, ...]]:
         return envelope.plain(self._get(path, params, **how))

@@ -119,7 +119,7 @@ def test_incomplete_data_is_said_so() -> None:
 def test_the_table_beside_a_picture() -> None:
     table = summary(wide(25))
     assert list(table.index) == [*(str(k) for k in range(24, 14, -1)), "others (15)"]
-    assert list(dots) == [1.0]
+    assert list(table.loc["24"]) == [24.0] * 4
 
 
 def test_others_are_never_a_single_one() -> None:
