@@ -62,9 +62,11 @@ def _release(folder: Path, files: dict[str, Path]) -> None:
     (folder / f"sha256sum-{ARCH}.txt").write_text("".join(sums), "utf-8")
 
 
-def settings(bundle: Path, *, servers: int = 1, nodes: dict[str, Any] | None = None, **k3s: Any) -> Settings:
-    """Three machines, the first `servers` of them servers; `nodes` adds to a node by its name."""
-    names = ("k3s-1", "k3s-2", "k3s-3")
+def settings(
+    bundle: Path, *, servers: int = 1, count: int = 3, nodes: dict[str, Any] | None = None, **k3s: Any
+) -> Settings:
+    """The first `count` machines, `servers` of them servers; `nodes` adds to a node by its name."""
+    names = ("k3s-1", "k3s-2", "k3s-3")[:count]
     listed = [
         {"name": name, "address": f"192.168.51.20{number}", "role": "control-plane" if number <= servers else "worker"}
         | (nodes or {}).get(name, {})

@@ -85,7 +85,7 @@ class K3s:
         members_now = [seat for seat in seats[1:] if seat.seated]
         for seat in members_now:
             rows += self._bring(seat, host or first)
-        self.kubeconfig()
+        self._adopt(host or first)
         return step_table(rows)
 
     def join(self, on_event: OnEvent = silent) -> "pd.DataFrame":
@@ -133,7 +133,9 @@ class K3s:
         return {kind: fetch(self.settings, version, kind, on_event) for kind in kinds}
 
     def kubeconfig(self) -> Path:
-        host = self._holder(self._seats())
+        return self._adopt(self._holder(self._seats()))
+
+    def _adopt(self, host: Seat) -> Path:
         return kubeconfig.adopt(self.settings, members.admin_config(host.machine), config.url(self.settings, host.node))
 
     def nodes(self) -> "pd.DataFrame":

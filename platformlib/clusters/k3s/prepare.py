@@ -1,28 +1,50 @@
 """What stands on a machine before k3s starts: binary, images, configuration, unit, kernel settings."""
 
-from platformlib.clusters.k3s import config, hardening, layout, service
+from platformlib.clusters.k3s import config, files, hardening, layout, units
 from platformlib.clusters.k3s.artifacts import Release
+from platformlib.clusters.k3s.files import File
 from platformlib.nodes import Machine
 from platformlib.nodes.facts import Facts
 from platformlib.settings import Node, Settings
 
-PRIVATE = 0o600
 LINK = 'ln -sfn "$1" "$2.new" && mv -fT "$2.new" "$2"'
-TOOLS = """for tool in kubectl crictl ctr; do
+# A first install makes the link; later only an upgrade or a rollback moves it.
+FIRST = """set -eu
+[ -e "$1" ] || ln -sfn "$2" "$1"
+for tool in kubectl crictl ctr; do
   [ -e /usr/local/bin/$tool ] || command -v $tool >/dev/null || ln -s k3s /usr/local/bin/$tool
-done"""
+done
+if [ -d "${3%/*}" ]; then mkdir -p "$3"; chmod 700 "$3" "${3%/*}"; fi
+"""
 # Only the driver's own file is ever taken away: others in the folder are the user's.
 IMAGES = 'for file in "$1"/platformlib-*; do [ "$file" = "$2" ] || rm -f "$file"; done'
-DROP = '[ -e "$1" ] && rm -f "$1" && echo changed || true'
 
 
 def prepare(machine: Machine, settings: Settings, node: Node, facts: Facts, release: Release) -> bool:
     """Make one machine ready; True when anything changed. Nothing is started."""
-    marked = machine.write(layout.MARK, settings.name)
+    written = files.write(machine, wanted(settings, node, facts))
     sent = program(machine, release)
-    if machine.run(["test", "-e", layout.BINARY], check=False).status:
-        switch(machine, release.version)
-    return any([marked, sent, images(machine, release), *_files(machine, settings, node, facts)])
+    machine.shell(FIRST, layout.BINARY, layout.program(release.version), layout.AUDIT_LOG.rsplit("/", 1)[0])
+    if settings.cluster.k3s.hardening and not facts.in_container:
+        machine.run(["sysctl", "-q", "-p", layout.SYSCTL])
+    return any([written, sent, images(machine, release)])
+
+
+def wanted(settings: Settings, node: Node, facts: Facts) -> list[File]:
+    """Every file of one machine; the mark that it is this platform's comes first."""
+    document = config.render(config.config(settings, node, facts))
+    hard = settings.cluster.k3s.hardening
+    server, metal = hard and node.role == "control-plane", hard and not facts.in_container
+    return [
+        File(layout.MARK, settings.name, 0o644),
+        File(layout.CONFIG, document),
+        File(layout.REGISTRIES, config.registries(settings)),
+        File(layout.INPUTS, units.INPUTS, 0o755),
+        File(units.path(node), units.text(node), 0o644),
+        File(layout.SYSCTL, hardening.sysctl() if metal else None, 0o644),
+        File(layout.ADMISSION, hardening.admission() if server else None),
+        File(layout.AUDIT_POLICY, hardening.audit_policy() if server else None),
+    ]
 
 
 def program(machine: Machine, release: Release) -> bool:
@@ -33,7 +55,6 @@ def program(machine: Machine, release: Release) -> bool:
 def switch(machine: Machine, version: str) -> None:
     """Make a release that is on the machine the one that starts next."""
     machine.shell(LINK, layout.program(version), layout.BINARY)
-    machine.shell(TOOLS)
 
 
 def images(machine: Machine, release: Release) -> bool:
@@ -45,31 +66,3 @@ def images(machine: Machine, release: Release) -> bool:
     sent = machine.upload(release.images, target, 0o644)
     machine.shell(IMAGES, layout.IMAGES, target)
     return sent
-
-
-def _files(machine: Machine, settings: Settings, node: Node, facts: Facts) -> list[bool]:
-    document = config.render(config.config(settings, node, facts))
-    changed = [machine.write(layout.CONFIG, document, PRIVATE), _registries(machine, settings)]
-    changed.append(service.install(machine, node))
-    if settings.cluster.k3s.hardening:
-        changed += _hardened(machine, node, facts)
-    return changed
-
-
-def _registries(machine: Machine, settings: Settings) -> bool:
-    """The mirror, or an earlier one taken away."""
-    if document := config.registries(settings):
-        return machine.write(layout.REGISTRIES, document, PRIVATE)
-    return machine.shell(DROP, layout.REGISTRIES).strip() == "changed"
-
-
-def _hardened(machine: Machine, node: Node, facts: Facts) -> list[bool]:
-    changed = []
-    if not facts.in_container:
-        changed.append(machine.write(layout.SYSCTL, hardening.sysctl()))
-        machine.run(["sysctl", "-q", "-p", layout.SYSCTL])
-    if node.role == "control-plane":
-        machine.shell('mkdir -p "$1" && chmod 700 "$1" "${1%/*}"', layout.AUDIT_LOG.rsplit("/", 1)[0])
-        changed.append(machine.write(layout.ADMISSION, hardening.admission(), PRIVATE))
-        changed.append(machine.write(layout.AUDIT_POLICY, hardening.audit_policy(), PRIVATE))
-    return changed

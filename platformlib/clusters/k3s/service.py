@@ -2,25 +2,25 @@
 
 import re
 
-from platformlib.clusters.k3s import layout, units
+from platformlib.clusters.k3s import layout
 from platformlib.clusters.k3s.kubectl import wait
 from platformlib.errors import NodeError
 from platformlib.nodes import Machine
 from platformlib.settings import Node
 
-# Prints what was done. An unchanged, running service is left alone.
+# Prints what was done, and where the journal ends. An unchanged, running service is left alone.
 START = f"""set -eu
+cursor=$(journalctl -u "$1" -n 0 --show-cursor -o cat 2>/dev/null | sed -n "s/^-- cursor: //p")
 systemctl daemon-reload
 systemctl enable --quiet "$1"
 state=$(systemctl is-active "$1" || true)
 case $state in active|activating|reloading)
-  if {layout.INPUTS} | cmp -s - {layout.STARTED}; then echo "same"; exit; fi ;;
+  if {layout.INPUTS} | cmp -s - {layout.STARTED}; then echo "same $cursor"; exit; fi ;;
 esac
 systemctl reset-failed "$1" 2>/dev/null || true
 systemctl restart --no-block "$1"
-echo changed
+echo "changed $cursor"
 """
-CURSOR = 'journalctl -u "$1" -n 0 --show-cursor -o cat 2>/dev/null | sed -n "s/^-- cursor: //p"'
 LOOK = """systemctl is-active "$1" || true
 journalctl -u "$1" ${2:+--after-cursor="$2"} -o cat -n 60 2>/dev/null
 """
@@ -49,16 +49,9 @@ def settle(machine: Machine, node: Node) -> bool:
         NodeError: it does not come up; names k3s's own last error.
     """
     name = layout.unit(node.role)
-    cursor = machine.shell(CURSOR, name).strip()
-    changed = machine.shell(START, name).strip() == "changed"
+    done, _, cursor = machine.shell(START, name).strip().partition(" ")
     wait(lambda: _inactive(machine, name, cursor), f"{machine.name}: {name} is not active", DEADLINE)
-    return changed
-
-
-def install(machine: Machine, node: Node) -> bool:
-    """Put the unit in place; it is enabled when it is first started."""
-    scripts = machine.write(layout.INPUTS, units.INPUTS, 0o755)
-    return machine.write(units.path(node), units.text(node)) or scripts
+    return done == "changed"
 
 
 def _inactive(machine: Machine, name: str, cursor: str) -> str:
