@@ -9,7 +9,9 @@ from platformlib.cli import show
 app = typer.Typer(no_args_is_help=True, help="Binaries and container images, built from the pins of versions.yaml.")
 Until = Annotated[
     str | None,
-    typer.Option(help="Only what the layers up to this one need: cluster, security, storage, observability.", metavar="LAYER"),
+    typer.Option(
+        help="Only what the layers up to this one need: cluster, security, storage, observability.", metavar="LAYER"
+    ),
 ]
 
 

@@ -17,7 +17,9 @@ Files = Annotated[
         "--file", "-f", help="Parameters file; may be repeated, a later one has the last word.", metavar="FILE"
     ),
 ]
-Layer = Annotated[str | None, typer.Option("--layer", help="Only this layer: cluster, security, storage, observability.")]
+Layer = Annotated[
+    str | None, typer.Option("--layer", help="Only this layer: cluster, security, storage, observability.")
+]
 
 
 def _settings(files: list[Path]) -> "Settings":
