@@ -1,5 +1,7 @@
 """The whole platform on three real machines, as a user sees it."""
 
+import json
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 
 import platformlib as pl
+from platformlib.bundle import Bundle
 from platformlib.errors import WrongCluster
 from platformlib.lab import Lab
 from platformlib.settings import LAYERS
@@ -52,8 +55,8 @@ def eventually(look: Callable[[], Any], expected: Any, seconds: float = 90) -> A
 def test_every_expected_scrape_target_is_up(target: "pl.Target") -> None:
     def up() -> dict[str, int]:
         found = target.prometheus.targets()
-        counts: dict[str, int] = found[found["health"] == "up"].groupby("job").size().to_dict()
-        return {job: counts.get(job, 0) for job in TARGETS}
+        healthy = found[found["health"] == "up"]["job"]
+        return {job: int((healthy == job).sum()) for job in TARGETS}
 
     assert eventually(up, TARGETS) == TARGETS
     down = target.prometheus.targets().query("health != 'up'")
@@ -161,12 +164,10 @@ def test_a_deleted_deployment_and_an_edited_field_are_found_and_put_back(target:
 
 
 def edit_as_somebody_else(target: "pl.Target", patch: dict[str, Any]) -> None:
-    """What `kubectl edit` does: a merge patch by another field manager."""
-    from kubernetes import client, config
-
-    config.load_kube_config(str(target.kubeconfig))
-    meta = patch["metadata"]
-    client.CoreV1Api().patch_namespaced_service(meta["name"], meta["namespace"], patch, field_manager="somebody")
+    """A merge patch by another field manager, as of somebody who edits by hand."""
+    kubectl = ["kubectl", "--kubeconfig", str(target.kubeconfig), "--namespace", patch["metadata"]["namespace"]]
+    argv = ["patch", "service", patch["metadata"]["name"], "--patch", json.dumps(patch), "--field-manager", "somebody"]
+    subprocess.run([*kubectl, *argv], executable=Bundle().binary("kubernetes"), check=True, capture_output=True)
 
 
 def test_another_name_is_not_installed_over_this_cluster(target: "pl.Target") -> None:
