@@ -160,13 +160,18 @@ PARTS: dict[str, Callable[[int, Path], str]] = {
 def main() -> None:
     """Measure the chosen parts, and print a table of each as it is done."""
     parser = ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}")
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"Python {platform.python_version()}, {os.cpu_count()} processors, load {load} when it began.")
-    print("Ratios and seconds are the least, the middle and the greatest of runs in which peer and ours took turns.")
-    for name in chosen.parts:
+    print(
+        "Ratios and seconds are the least, the middle and the greatest of runs in which peer and ours took turns.",
+        flush=True,
+    )
+    for name in chosen.parts or PARTS:
         with TemporaryDirectory(prefix="benchmarks-") as folder:
             print(PARTS[name](chosen.repeats, Path(folder)), flush=True)
 

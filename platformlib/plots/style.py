@@ -26,6 +26,7 @@ LEVELS: Mapping[str, str] = {
 }
 MAP = "cividis"
 WIDTH, HEIGHT = 9.6, 3.4  # inches
+LONGEST = 38  # letters of a name beside a picture
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -89,7 +90,18 @@ def legend(axes: Axes, *, reverse: bool = False) -> None:
     if not labels or labels == ["value"]:
         return
     order = slice(None, None, -1 if reverse else 1)
-    axes.legend(handles[order], labels[order], loc="upper left", bbox_to_anchor=(1.005, 1.02), handlelength=1.2)
+    axes.legend(
+        handles[order],
+        list(map(short, labels[order])),
+        loc="upper left",
+        bbox_to_anchor=(1.005, 1.02),
+        handlelength=1.2,
+    )
+
+
+def short(name: str) -> str:
+    """A long name without its middle, since both ends tell names apart."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 + 1 :]}"
 
 
 def in_words(title: str, sentence: str) -> Picture:

@@ -1,6 +1,6 @@
 """Units as people read them: 1.5 GiB, 250 ms, 37 %, 12 k/s."""
 
-from math import isfinite, log
+from math import ceil, floor, isfinite, log2
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,18 @@ def formatter(unit: str) -> FuncFormatter:
 
 
 class Binary(MaxNLocator):
-    """Ticks that are round in KiB, MiB or GiB."""
+    """Ticks at multiples of a power of two: 512 MiB, 1 GiB, 1.5 GiB."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        """Round in the largest power of 1024 that is not above the range."""
-        span = max(abs(vmin), abs(vmax), 1.0)
-        size = KIBI ** int(log(span, KIBI))
-        return np.asarray(super().tick_values(vmin / size, vmax / size)) * size
+        """Five at most, and one before and after."""
+        step = 2.0 ** ceil(log2(max(abs(vmax - vmin), 1.0) / 5))
+        return np.arange(floor(vmin / step), ceil(vmax / step) + 1) * step
 
 
 def locator(unit: str, *, whole: bool = False) -> MaxNLocator:
     """Places of ticks that are round in that unit; `whole` keeps them on whole numbers."""
     if unit.startswith("bytes"):
-        return Binary(nbins=5, steps=[1, 2, 4, 5, 10])
+        return Binary()
     return MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=whole)
 
 
