@@ -146,7 +146,8 @@ def _numbers(given: Object, target: Any) -> set[int]:
         return {
             number for (name, protocol), number in target.ports.items() if name == given["port"] and protocol == "TCP"
         }
-    return set(range(given["port"], given.get("endPort", given["port"]) + 1))
+    first = int(given["port"])
+    return set(range(first, int(given.get("endPort", first)) + 1))
 
 
 def _others(peer: Object, home: str, pods: Any, places: Any) -> Iterator[str]:
