@@ -30,7 +30,7 @@ class Loki:
     ) -> None:
         self.transport: Transport = direct(server) if isinstance(server, str) else server
         self._headers = {"x-scope-orgid": tenant} if tenant else {}
-        self._timeout, self._size, self._most = timeout, page, None
+        self._timeout, self._size = timeout, page
 
     def __repr__(self) -> str:
         return f"Loki({self.transport.name!r})"

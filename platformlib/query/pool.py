@@ -24,14 +24,15 @@ def in_parallel(
     stop = cancel or threading.Event()
     if len(waiting) == 1:
         return [_told(work(waiting[0], stop), progress)]
-    with ThreadPoolExecutor(min(workers, max(1, len(waiting)))) as pool:
-        futures = [pool.submit(work, part, stop) for part in waiting]
-        try:
-            return _gather(futures, progress)
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(min(workers, max(1, len(waiting))))
+    try:
+        return _gather([pool.submit(work, part, stop) for part in waiting], progress)
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        # Whoever is interrupted does not wait for a server that is silent.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _told(result: Result, progress: Progress | None) -> Result:
