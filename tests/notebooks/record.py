@@ -30,6 +30,7 @@ MORE: dict[str, dict[str, Any]] = {
 def platform(url: str, folder: Path) -> dict[str, Any]:
     """The lab's parameters, with a kubeconfig that leads to the recorder or the player."""
     document: dict[str, Any] = yaml.safe_load(LAB.read_text("utf-8"))["platform"]
+    document["layers"] = ["cluster", "storage", "observability"]  # policies alone would weigh megabytes
     document["cluster"] |= {
         "distribution": "existing",
         "kubeconfig": str(kubeconfig(folder / "kubeconfig", url, "lab")),
