@@ -199,10 +199,12 @@ def test_the_mirror_serves_every_registry_under_the_images_own_names() -> None:
 
 
 def test_hardening_files_are_what_the_api_server_reads() -> None:
-    admission = yaml.safe_load(hardening.admission())
+    admission = yaml.safe_load(hardening.admission(["cluster", "security"]))
     security = admission["plugins"][0]["configuration"]
     assert security["defaults"]["enforce"] == "restricted"
-    assert "kube-system" in security["exemptions"]["namespaces"]
+    assert security["exemptions"]["namespaces"] == ["kube-system"]
+    unlabelled = yaml.safe_load(hardening.admission(["cluster"]))["plugins"][0]["configuration"]["exemptions"]
+    assert "node-agents" in unlabelled["namespaces"]
     enabled = next(arg for arg in hardening.APISERVER if arg.startswith("enable-admission-plugins="))
     configured = {plugin["name"] for plugin in admission["plugins"]} - {"PodSecurity"}  # on by default
     assert configured <= set(enabled.partition("=")[2].split(","))

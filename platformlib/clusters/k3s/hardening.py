@@ -1,5 +1,6 @@
 """What k3s's CIS hardening guide asks for, as options and files; NetworkPolicies belong to the security layer."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -12,8 +13,10 @@ CIPHERS = ",".join(
     for key in ("ECDSA", "RSA")
 )
 SYSCTLS = {"vm.panic_on_oom": 0, "vm.overcommit_memory": 1, "kernel.panic": 10, "kernel.panic_on_oops": 1}
-# Namespaces whose pods need more than `restricted`: node agents read the machine's files, volumes are its folders.
-EXEMPT = ("kube-system", "observability", "storage")
+# Pods of the last three need more than `restricted` until the security layer labels their namespaces. An exemption
+# would outweigh those labels, so with that layer only the system's own namespace has one.
+SYSTEM = ("kube-system",)
+UNLABELLED = ("node-agents", "observability", "storage")
 APISERVER = [
     "enable-admission-plugins=NodeRestriction,EventRateLimit",
     f"admission-control-config-file={layout.ADMISSION}",
@@ -33,15 +36,16 @@ def sysctl() -> str:
     return "".join(f"{name} = {value}\n" for name, value in SYSCTLS.items())
 
 
-def admission() -> str:
+def admission(layers: Iterable[str]) -> str:
     """Pod Security `restricted` by default, and a limit on events; labels of a namespace still decide for it."""
+    exempt = [*SYSTEM, *(UNLABELLED if "security" not in layers else ())]
     modes = ("enforce", "audit", "warn")
     defaults = {key: value for mode in modes for key, value in ((mode, "restricted"), (f"{mode}-version", "latest"))}
     security = {
         "apiVersion": "pod-security.admission.config.k8s.io/v1",
         "kind": "PodSecurityConfiguration",
         "defaults": defaults,
-        "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": list(EXEMPT)},
+        "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": exempt},
     }
     rates = {
         "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1",
