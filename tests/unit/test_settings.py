@@ -79,6 +79,10 @@ def test_a_fault_is_named_with_its_path_and_what_was_expected(given: dict[str, A
     assert said in refusal(given)
 
 
+def test_a_fault_is_told_once_where_it_is() -> None:
+    assert "1 fault, nothing was touched" in refusal(raw(cluster__distribution="k9s"))
+
+
 def test_all_faults_are_told_at_once() -> None:
     message = refusal(raw(colour="red", layers=["laundry"], cluster__network={"pods": "10.43.0.0/16"}))
     assert "3 faults, nothing was touched" in message
