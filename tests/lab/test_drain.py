@@ -24,7 +24,11 @@ def objects(node: str) -> list[dict[str, object]]:
     }
     template = {
         "metadata": {"labels": LABELS},
-        "spec": {"nodeSelector": {"kubernetes.io/hostname": node}, "containers": [container]},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "containers": [container],
+            "terminationGracePeriodSeconds": 1,
+        },
     }
     meta = {"name": "drained", "namespace": SPACE}
     return [
