@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import finalize
 
 import httpx
 
@@ -83,6 +84,7 @@ class Http:
         self.name = name or self.url
         self._credentials = credentials
         self._client = httpx.Client(trust_env=False, limits=httpx.Limits(max_connections=16), **options)
+        finalize(self, self._client.close)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
