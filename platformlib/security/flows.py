@@ -91,7 +91,7 @@ def nodes(settings: Settings) -> tuple[str, ...]:
 
 
 def objects(settings: Settings) -> list[Object]:
-    """A default deny in every namespace under rules, and one policy for each of its apps that has a flow."""
+    """A default deny in every namespace under rules, and one or two policies for each of its apps that has flows."""
     closed = [each.name for each in namespaces(settings) if each.default_deny]
     opened = flows(settings)
     denies = [_policy(name, "default-deny", {}, [], []) for name in closed]
@@ -99,12 +99,16 @@ def objects(settings: Settings) -> list[Object]:
 
 
 def _allows(namespace: str, opened: list[Flow]) -> Iterator[Object]:
+    """A policy for each direction: kube-router takes what one of both directions lets out as let in, too."""
     apps = {end.app for flow in opened for end in (flow.source, flow.to) if end.namespace == namespace}
     for app in sorted(apps):
-        end = End(namespace, app)
+        end, name = End(namespace, app), app or "all"
         ingress = [{"from": flow.source.peers, "ports": _rendered(flow)} for flow in opened if flow.to == end]
         egress = [{"to": flow.to.peers, "ports": _rendered(flow)} for flow in opened if flow.source == end]
-        yield _policy(namespace, f"allow-{app or 'all'}", end.selector, ingress, egress)
+        if ingress:
+            yield _policy(namespace, f"allow-to-{name}", end.selector, ingress, [])
+        if egress:
+            yield _policy(namespace, f"allow-from-{name}", end.selector, [], egress)
 
 
 def _rendered(flow: Flow) -> list[Object]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from platformlib.checks import Check
 from platformlib.paths import state_dir
-from platformlib.security import access, pod_security, reports
+from platformlib.security import access, pod_security, reports, semantics
 from platformlib.security.declared import ENFORCE, KIND, Object, excepted, namespaces
 from platformlib.settings import Settings
 
@@ -21,6 +21,7 @@ COLUMNS = ("about", "object", "found", "fix")
 # Kubernetes' own; nothing of a platform runs there, and the policies hold in them as well.
 UNLABELLED = frozenset({"default", "kube-node-lease", "kube-public", "kube-system"})
 Finding = tuple[str, str, str, str]
+SPLIT = "make it two policies, one for each direction"
 
 
 def findings(kube: "Kube", settings: Settings, drift: "pd.DataFrame") -> "pd.DataFrame":
@@ -48,9 +49,19 @@ def _policies(kube: "Kube", settings: Settings) -> Iterator[Finding]:
     for each in kube.list("networking.k8s.io/v1", "NetworkPolicy"):
         metadata = each["metadata"]
         managed = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by")
+        if both(each) and settings.cluster.distribution != "existing":
+            where = f"NetworkPolicy {metadata['namespace']}/{metadata['name']}"
+            yield "network", where, "has rules of both directions: kube-router lets in what it lets out", SPLIT
         if metadata["namespace"] in ours and managed not in ("platformlib", "kyverno"):
             where = f"NetworkPolicy {metadata['namespace']}/{metadata['name']}"
             yield "network", where, "opens more than the declared flows", "declare the flow, or delete the policy"
+
+
+def both(policy: Object) -> bool:
+    """Whether its egress rules could be taken for ingress: kube-router asks them in both directions."""
+    return set(semantics.types(policy)) == {"Ingress", "Egress"} and bool(
+        policy["spec"].get("egress") or policy["spec"].get("ingress")
+    )
 
 
 def _bindings(kube: "Kube") -> Iterator[Finding]:

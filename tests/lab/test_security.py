@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 import platformlib as pl
 from platformlib.kube.objects import reference
 from platformlib.lab import Lab
-from platformlib.security import coverage, probes, semantics, workloads
+from platformlib.security import coverage, probes, semantics, truth, workloads
 from platformlib.security.declared import KIND, NAME
 from platformlib.security.truth import OPEN
 from tests.unit.security_worlds import NAMESPACES, let_through, policies
@@ -70,7 +70,7 @@ def world(nodes: list[str]) -> list[Object]:
     return [*spaces, *(world_pod(*each, nodes[n % len(nodes)]) for n, each in enumerate(apps))]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def worlds(target: "pl.Target") -> Iterator[dict[str, Object]]:
     """The nine pods as the cluster has them, on the workers."""
     workers = [node.name for node in target.settings.cluster.nodes if node.role == "worker"]
@@ -97,16 +97,34 @@ def generated(cidrs: list[str]) -> list[list[Object]]:
         found.append(drawn)
 
     collect()
-    # Those that say most: a set of one empty policy teaches little.
-    return sorted(found, key=lambda each: -len(str(each)))[:SETS]
+    return found
 
 
-def placed(drawn: list[Object]) -> list[Object]:
-    return [
-        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": each["spec"],
-         "metadata": {**each["metadata"], "namespace": f"world-{each['metadata']['namespace']}"}}
+def meant(live: list[Object], pods: dict[str, semantics.Pod], labels: dict[str, Any]) -> set[tuple[str, str, int]]:
+    """What may pass, by the engine."""
+    known = semantics.World(labels, tuple(live))
+    ways = [(a, b, port) for a in pods for b in pods for port in PORTS.values() if a != b]
+    return {(a, b, port) for a, b, port in ways if known.verdict(pods[a], pods[b], port).passes}
+
+
+def placed(drawn: list[Object], *, whole: bool = False) -> list[Object]:
+    """The policies as objects, one for each direction: see the test of the engine's own reading below."""
+    made = [
+        {**each, "metadata": {**each["metadata"], "namespace": f"world-{each['metadata']['namespace']}"}}
         for each in drawn
-    ]  # fmt: skip
+    ]
+    split = made if whole else [one for each in made for one in halves(each)]
+    return [{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", **each} for each in split]
+
+
+def halves(policy: Object) -> list[Object]:
+    """By the specification, a policy of two directions is the same as two of one."""
+    made = []
+    for kind in semantics.types(policy):
+        spec = {key: policy["spec"][key] for key in ("podSelector", kind.lower()) if key in policy["spec"]}
+        metadata = {**policy["metadata"], "name": f"{policy['metadata']['name']}-{kind.lower()}"}
+        made.append({"metadata": metadata, "spec": {**spec, "policyTypes": [kind]}})
+    return made
 
 
 def passing(target: "pl.Target", live: dict[str, Object]) -> set[tuple[str, str, int]]:
@@ -134,17 +152,33 @@ def test_thirty_generated_sets_of_policies_mean_the_same_to_engine_reading_and_t
     labels = {each["metadata"]["name"]: each["metadata"]["labels"] for each in target.kube.list("v1", "Namespace")}
     addresses = sorted(pod.address for pod in pods.values())
     cidrs = ["10.42.0.0/16", "0.0.0.0/0", *(f"{address}/32" for address in addresses[:4])]
-    for drawn in generated(cidrs):
-        live = placed(drawn)
+    sets = [placed(drawn) for drawn in generated(cidrs)]
+    half = len(pods) * (len(pods) - 1) * len(PORTS) / 2
+    # Those that close about a half: a set that opens or closes everything teaches little.
+    for live in sorted(sets, key=lambda each: abs(len(meant(each, pods, labels)) - half))[:SETS]:
         target.kube.apply(live, layer="security-policies")
         target.kube.prune("security-policies", live)
-        known = semantics.World(labels, tuple(live))
-        engine = {
-            (a, b, port) for a in pods for b in pods for port in PORTS.values()
-            if a != b and known.verdict(pods[a], pods[b], port).passes
-        }  # fmt: skip
+        engine = meant(live, pods, labels)
         assert engine == let_through(live, pods, labels)
         assert settled(target, worlds, engine) == engine, live
+    target.kube.uninstall("security-policies")
+
+
+def test_where_the_engine_differs_from_the_specification_traffic_shows_it_and_the_posture_names_it(
+    target: "pl.Target", worlds: dict[str, Object]
+) -> None:
+    """kube-router 2.6 asks the egress rules of a policy of both directions on the way in as well."""
+    spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": [{}]}
+    live = placed([{"metadata": {"namespace": "blue", "name": "both"}, "spec": spec}], whole=True)
+    target.kube.apply(live, layer="security-policies")
+    table = truth.table(target.kube, target.settings, ["world-blue", "world-red"])
+    inside = table[(table["source"] != table["to"]) & table["source"].str.startswith("world-blue")]
+    wrong = inside[inside["to"].str.startswith("world-blue")]
+    assert (wrong["found"] & ~wrong["expected"]).all(), (
+        "the engine has been mended: drop the split in security/flows.py"
+    )
+    assert table.drop(wrong.index)["ok"].all()
+    assert "NetworkPolicy world-blue/both" in set(target.security.findings()["object"])
     target.kube.uninstall("security-policies")
 
 
@@ -174,7 +208,7 @@ def test_the_posture_names_what_somebody_did(target: "pl.Target", undone: list[O
     for each in (privileged, binding, unlabelled):
         undone.append(each)
         target.kube.api.create(each)
-    widened = target.kube.get("networking.k8s.io/v1", "NetworkPolicy", "allow-loki", "observability")
+    widened = target.kube.get("networking.k8s.io/v1", "NetworkPolicy", "allow-to-loki", "observability")
     assert widened is not None
     widened["spec"]["ingress"].append({})
     target.kube.api.call("PUT", reference(widened), body=widened)
@@ -183,7 +217,7 @@ def test_the_posture_names_what_somebody_did(target: "pl.Target", undone: list[O
     named = {(row.about, row.object) for row in found.itertuples()}
     assert {
         ("pods", "Pod storage/intruder"), ("access", "ClusterRoleBinding friends"),
-        ("namespaces", "Namespace unlabelled"), ("drift", "NetworkPolicy observability/allow-loki"),
+        ("namespaces", "Namespace unlabelled"), ("drift", "NetworkPolicy observability/allow-to-loki"),
     } <= named, found.to_string()  # fmt: skip
 
 
