@@ -190,7 +190,7 @@ def test_a_node_as_the_api_has_it() -> None:
         False,
         True,
         "no network",
-        {"k=v:NoSchedule"},
+        frozenset({"k=v:NoSchedule"}),
     )
     assert _member({"metadata": {"name": "new"}}).cause == "never reported"
 

@@ -167,7 +167,9 @@ def test_a_transport_stops_when_it_is_cancelled() -> None:
         transport.get("/x", {}, cancel=stop)
 
 
-SAMPLES: dict[Labels, dict[int, float]] = {(("node", name),): {NOW // 10**6 - 15_000 * k: float(k) for k in range(60)} for name in "ab"}
+SAMPLES: dict[Labels, dict[int, float]] = {
+    (("node", name),): {NOW // 10**6 - 15_000 * k: float(k) for k in range(60)} for name in "ab"
+}
 
 
 def moved(seconds: float) -> FakePrometheus:
