@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -41,11 +41,11 @@ class Literal(Struct):
     result: tuple[float, str]
 
 
-class Envelope(Struct):
+class Envelope(Struct, Generic[Kind]):
     """What surrounds each answer."""
 
     status: str
-    data: Raw = NOTHING
+    data: Kind | None = None
     error: str = ""
     warnings: list[str] = []
     infos: list[str] = []
@@ -66,10 +66,13 @@ def data(answer: Answer, kind: type[Kind]) -> tuple[Kind, tuple[str, ...]]:
     Raises:
         QueryError: it is cut off, not JSON, or not of that kind.
     """
-    envelope = decode(answer.body, Envelope)
+    envelope = decode(answer.body, Envelope[kind])  # type: ignore[valid-type]
     if envelope.status != "success":
         raise QueryError(f"the server answered {envelope.status!r}: {envelope.error or 'no reason given'}")
-    return decode(envelope.data, kind), (*envelope.warnings, *envelope.infos)
+    if envelope.data is None and kind is not object:
+        raise QueryError("the server's answer has no data")
+    content: Any = envelope.data
+    return content, (*envelope.warnings, *envelope.infos)
 
 
 def decode(body: bytes | bytearray | Raw, kind: type[Kind]) -> Kind:
@@ -139,4 +142,4 @@ def literal(answer: Answer) -> tuple[float, str]:
 
 def plain(answer: Answer) -> tuple[Any, tuple[str, ...]]:
     """`data` as plain Python values."""
-    return data(answer, Any)
+    return data(answer, object)

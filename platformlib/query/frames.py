@@ -15,7 +15,7 @@ from platformlib.query.envelope import Labels
 from platformlib.query.samples import Floats, Moments, Samples
 
 RESERVED = frozenset({"time", "value"})
-UTC_MS = pd.DatetimeTZDtype("ms", "UTC")
+VALUE = pd.Index(["value"], dtype="str")
 
 
 def index(times: Moments) -> pd.DatetimeIndex:
@@ -49,7 +49,7 @@ def columns_of(series: Sequence[Labels], names: Sequence[str] | None = None) -> 
         return pd.MultiIndex.from_arrays(levels, names=known)
     if known:
         return pd.Index([dict(labels).get(known[0], "") for labels in series], dtype="str", name=known[0])
-    return pd.Index(["value"] * len(series), dtype="str")
+    return VALUE.repeat(len(series))
 
 
 def wide(
@@ -65,9 +65,12 @@ def wide(
     times = _merged([_grid(*part) for part in parts])
     row = {labels: number for number, labels in enumerate(series)}
     values = np.full((len(series), len(times)), np.nan)
+    last, places = None, slice(None)
     for _, found in parts:
         for labels, samples in found.items():
-            values[row[labels], _places(times, samples.times)] = samples.values
+            if samples.times is not last:
+                last, places = samples.times, _places(times, samples.times)
+            values[row[labels], places] = samples.values
     return pd.DataFrame(values.T, index=index(times), columns=columns_of(series), copy=False)
 
 
@@ -76,7 +79,7 @@ def _grid(grid: Moments, found: Mapping[Labels, Samples]) -> Moments:
     last: Moments | None = None
     strange: list[Moments] = []
     for samples in found.values():
-        if last is not None and len(last) == len(samples.times) and np.array_equal(last, samples.times):
+        if samples.times is last:
             continue  # nearly all series of an answer share their times
         last = samples.times
         if not _lies_on(last, grid):

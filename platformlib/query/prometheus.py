@@ -184,7 +184,10 @@ class Prometheus(PrometheusConnect):
     ) -> tuple[Any, tuple[str, ...]]:
         params: dict[str, Any] = {"match[]": list(match)} if match else {}
         params |= self._between(span) if span is not None else {}
-        return self._plain(path, params | ({"limit": str(limit)} if limit else {}), **how)
+        content, notes = self._plain(path, params | ({"limit": str(limit)} if limit else {}), **how)
+        if not isinstance(content, list):
+            raise QueryError(f"{path}: an answer that is no list")
+        return content, notes
 
     def _between(self, span: Span | Window | None) -> dict[str, str]:
         whole = window_of(span, now=self.transport.now())
