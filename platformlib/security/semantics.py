@@ -7,6 +7,7 @@ https://kubernetes.io/docs/concepts/services-networking/network-policies/
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,11 @@ class World:
     namespaces: Mapping[str, Mapping[str, str]]
     policies: tuple[Object, ...]
 
+    @cached_property
+    def _of(self) -> dict[str, list[Object]]:
+        places = {each["metadata"]["namespace"] for each in self.policies}
+        return {place: [each for each in self.policies if each["metadata"]["namespace"] == place] for place in places}
+
     def verdict(self, source: Pod, to: Pod, port: int, protocol: str = "TCP") -> Verdict:
         """Whether `source` may open a connection to a port of `to`; both sides have to let it."""
         if source == to or (source.host and source.node == to.node):
@@ -59,13 +65,9 @@ class World:
         return Verdict(leaving.passes and entering.passes, leaving.by + entering.by)
 
     def _side(self, kind: str, selected: Pod, peer: Pod, to: Pod, port: Port) -> Verdict:
-        over = [] if selected.host else [each for each in self.policies if self._selects(each, selected, kind)]
+        over = [] if selected.host else [p for p in self._of.get(selected.namespace, []) if _selects(p, selected, kind)]
         letting = [each for each in over if any(self._rule(rule, each, peer, to, port) for rule in _rules(each, kind))]
         return Verdict(not over or bool(letting), tuple(f"{kind} {_name(each)}" for each in letting or over))
-
-    def _selects(self, policy: Object, pod: Pod, kind: str) -> bool:
-        same = policy["metadata"]["namespace"] == pod.namespace
-        return same and kind in types(policy) and matches(policy["spec"].get("podSelector"), pod.labels)
 
     def _rule(self, rule: Object, policy: Object, peer: Pod, to: Pod, port: Port) -> bool:
         """Both parts have to match; a part that is missing or empty matches everything."""
@@ -83,6 +85,10 @@ class World:
         else:
             place = matches(given["namespaceSelector"], self.namespaces.get(pod.namespace, {}))
         return place and matches(given.get("podSelector"), pod.labels)
+
+
+def _selects(policy: Object, pod: Pod, kind: str) -> bool:
+    return kind in types(policy) and matches(policy["spec"].get("podSelector"), pod.labels)
 
 
 def types(policy: Object) -> list[str]:
