@@ -1,12 +1,15 @@
 """A parameters file is taken whole or refused with every fault of it."""
 
+from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 import platformlib as pl
 from platformlib.errors import SettingsError
@@ -121,3 +124,26 @@ def test_two_ranges_are_accepted_exactly_when_they_are_apart(pods: IPv4Network, 
         assert "overlap" in refusal(given_ranges)
     else:
         assert pl.load(given_ranges).cluster.network.pods == pods
+
+
+def keys(model: type[BaseModel], at: str = "") -> Iterator[str]:
+    """Every key that a model takes, as a path; the entries of a list stand for themselves."""
+    for name, field in model.model_fields.items():
+        yield f"{at}{name}"
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and inner.__name__ not in LEFT_TO_A_COMMENT:
+                yield from keys(inner, f"{at}{name}.")
+
+
+# Their keys stand in the comment behind an empty list, or a null.
+LEFT_TO_A_COMMENT = {"PodException", "Signatures"}
+
+
+def test_the_example_shows_every_key() -> None:
+    shown: Any = yaml.safe_load((PARAMETERS / "example.yaml").read_text("utf-8"))["platform"]
+    for path in keys(pl.Settings):
+        found = shown
+        for key in path.split("."):
+            found = found[0] if isinstance(found, list) else found
+            assert key in found, f"{path} is not in parameters/example.yaml"
+            found = found[key]
