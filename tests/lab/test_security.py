@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import platformlib as pl
+from platformlib.errors import KubeError
 from platformlib.kube.objects import reference
 from platformlib.lab import Lab
 from platformlib.security import coverage, probes, semantics, truth, workloads
@@ -237,10 +238,25 @@ def test_what_the_platform_applied_says_so(target: "pl.Target") -> None:
     assert NAME not in spaces["observability"]
 
 
+def answers(target: "pl.Target", seconds: float = 120) -> None:
+    """Until the API server is ready: in its first moment it knows no roles, and refuses everybody."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            target.kube.api.session.request("GET", "/readyz")
+        except KubeError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return
+
+
 @pytest.mark.timeout(600)
 def test_all_machines_lose_power_at_once_and_the_platform_comes_back_by_itself(target: "pl.Target", lab: Lab) -> None:
     lab.cut_power()
     lab.up()
+    answers(target)
     for name in ("cluster", "security", "storage", "observability"):
         target.layers[name].wait(300)
     for name in ("security", "observability"):
