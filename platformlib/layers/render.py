@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
+from platformlib.clusters.k3s.scrape import K3S
 from platformlib.errors import PlatformError
 from platformlib.kube import parse
 from platformlib.layers.model import Layer, manifests
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+SCRAPED_AS_ONE = {"k3s": K3S}  # the distributions that are one process with one registry of metrics
 CHECKSUM = "platformlib.io/config-checksum"
 WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 FACTORS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -85,6 +87,7 @@ def _environment() -> "Environment":
     # YAML has no markup to escape; what is inserted are validated settings.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     environment.globals.update(image=image, share_of=share_of, scrape_timeout=scrape_timeout)
+    environment.globals.update(scrape_profile=lambda settings: SCRAPED_AS_ONE.get(settings.cluster.distribution))
     environment.globals.update(excepted=excepted, hard_of_sizes=hard_of_sizes)
     return environment
 

@@ -65,7 +65,7 @@ def targets(context: Context) -> dict[str, int]:
     """Scrape job → how many targets it must have. `pods` may have more: users annotate theirs."""
     nodes, routers = len(context.nodes), layer("cluster").has("kube-router", context.settings)
     return {
-        "apiserver": context.control_plane,
+        "apiserver": 0 if context.settings.cluster.distribution == "k3s" else context.control_plane,
         "coredns": COREDNS.get(context.settings.cluster.distribution, 1),
         "kube-state-metrics": 1,
         "kubelet": 2 * nodes,  # /metrics and /metrics/cadvisor
