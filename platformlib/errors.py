@@ -1,34 +1,34 @@
 """Every error that a user can meet, as one tree.
 
-    PlatformError                what went wrong; `.fix` says what to do about it
-    ├── SettingsError            a parameters file that was refused; `.faults` lists every fault
-    ├── NodeError                something on one machine; `.node` names it
-    │   ├── NodeUnreachable      no answer, or no SSH there
-    │   ├── AuthenticationFailed the machine refused the key
-    │   ├── HostKeyChanged       another machine answers at this address
-    │   └── CommandFailed        a command ended with a non-zero status
-    ├── LabError                 the host cannot carry the lab, or a machine of it did not start
-    ├── BundleError              an artifact could not be built or served
-    │   ├── ChecksumMismatch     a file is not what was built
-    │   └── DiskSpaceError       not enough room; says how much is needed
-    ├── ClusterError             installing or joining failed
-    │   ├── PreflightFailed      a machine is not fit; `.table` has every result
-    │   └── WrongCluster         the kubeconfig leads to a cluster of another name
-    ├── KubeError                the Kubernetes API refused or failed
-    │   ├── ApiError             one request was refused; `.status` and `.reason` are the server's
-    │   ├── ApplyConflict        another field manager owns a field
-    │   ├── WaitTimeout          the deadline passed; names the last cause; `.table` has every object
-    │   └── TerminalCondition    it will never become ready; names the cause; `.table` has every object
-    ├── QueryError               a query was refused, failed or came back broken
-    │   ├── BadQuery             the server cannot parse or run it; never retried
-    │   ├── SourceUnavailable    no answer, or one that may pass; it was retried
-    │   ├── QueryCancelled       the caller stopped it
-    │   ├── NotRecorded          replay has no answer of this shape
-    │   └── IncompleteAnswer     fewer results than the server counted
-    ├── CheckFailed              a check did not hold; `.table` has every result
-    └── RunbookError             a notebook could not be run, or a cell of it failed
-        ├── ParameterError       an unknown parameter, a wrong type, a missing parameters cell
-        └── CellFailed           a cell raised; `.ename`, `.evalue` are its error, `.output` the written notebook
+PlatformError                what went wrong; `.fix` says what to do about it
+├── SettingsError            a parameters file that was refused; `.faults` lists every fault
+├── NodeError                something on one machine; `.node` names it
+│   ├── NodeUnreachable      no answer, or no SSH there
+│   ├── AuthenticationFailed the machine refused the key
+│   ├── HostKeyChanged       another machine answers at this address
+│   └── CommandFailed        a command ended with a non-zero status
+├── LabError                 the host cannot carry the lab, or a machine of it did not start
+├── BundleError              an artifact could not be built or served
+│   ├── ChecksumMismatch     a file is not what was built
+│   └── DiskSpaceError       not enough room; says how much is needed
+├── ClusterError             installing or joining failed
+│   ├── PreflightFailed      a machine is not fit; `.table` has every result
+│   └── WrongCluster         the kubeconfig leads to a cluster of another name
+├── KubeError                the Kubernetes API refused or failed
+│   ├── ApiError             one request was refused; `.status` and `.reason` are the server's
+│   ├── ApplyConflict        another field manager owns a field
+│   ├── WaitTimeout          the deadline passed; names the last cause; `.table` has every object
+│   └── TerminalCondition    it will never become ready; names the cause; `.table` has every object
+├── QueryError               a query was refused, failed or came back broken
+│   ├── BadQuery             the server cannot parse or run it; never retried
+│   ├── SourceUnavailable    no answer, or one that may pass; it was retried
+│   ├── QueryCancelled       the caller stopped it
+│   ├── NotRecorded          replay has no answer of this shape
+│   └── IncompleteAnswer     fewer results than the server counted
+├── CheckFailed              a check did not hold; `.table` has every result
+└── RunbookError             a notebook could not be run, or a cell of it failed
+    ├── ParameterError       an unknown parameter, a wrong type, a missing parameters cell
+    └── CellFailed           a cell raised; `.ename`, `.evalue` are its error, `.output` the written notebook
 """
 
 import os
@@ -47,7 +47,7 @@ class PlatformError(Exception):
         self.fix = fix
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the message and its fix, since the frames of a library tell a reader of a runbook nothing.
+        """What IPython shows: message and fix, since the frames of a library tell a reader of a runbook nothing.
 
         `PLATFORMLIB_TRACEBACK=1` brings the frames back.
         """
