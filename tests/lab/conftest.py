@@ -66,4 +66,5 @@ def installed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="session")
 def target(installed: Lab) -> "pl.Target":
-    return pl.bind(str(PARAMETERS))
+    bound: pl.Target = pl.bind(str(PARAMETERS))
+    return bound

@@ -50,7 +50,11 @@ def test_a_bad_query_says_where(measured: Samples) -> None:
 
 def test_a_query_that_takes_too_long_is_stopped(measured: Samples) -> None:
     with pytest.raises(QueryError, match="shorter window"):
-        measured.prometheus.query_range("sum_over_time(made[3h:1s])", "1h", params={"timeout": "1ms"})
+        measured.prometheus.query_range(
+            "sum_over_time(made[3h:1s])",
+            **span(measured),  # type: ignore[arg-type]
+            params={"timeout": "1ms"},
+        )
 
 
 def test_what_the_server_says_of_itself(measured: Samples) -> None:

@@ -74,7 +74,7 @@ def test_a_machine_reaches_its_own_pods_and_is_an_address_to_others() -> None:
     far = Pod("kube-system", "agent", {}, "192.168.1.2", "elsewhere", host=True)
     closed = World({**NAMESPACES, "kube-system": {}}, (policy(),))
     block = {"from": [{"ipBlock": {"cidr": "192.168.1.0/24"}}]}
-    selecting = {"from": [{"namespaceSelector": {}}]}
+    selecting: dict[str, Any] = {"from": [{"namespaceSelector": {}}]}
     assert closed.verdict(near, target, 8080).passes
     assert not closed.verdict(far, target, 8080).passes
     assert World({**NAMESPACES, "kube-system": {}}, (policy(ingress=[block]),)).verdict(far, target, 8080).passes
