@@ -21,6 +21,15 @@ class Event:
     elapsed: float = 0.0
     expected: float = 0.0
 
+    def __str__(self) -> str:
+        said = {
+            "reused": "in the cache",
+            "started": f"building, about {self.expected:.0f} s",
+            "heartbeat": f"{self.elapsed:.0f} of about {self.expected:.0f} s",
+            "finished": f"built in {self.elapsed:.0f} s",
+        }.get(self.kind, self.kind)
+        return ": ".join(part for part in (self.artifact, said, self.message) if part)
+
 
 OnEvent = Callable[[Event], None]
 
