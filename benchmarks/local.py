@@ -45,7 +45,8 @@ common:
   storage: {filesystem: {chunks_directory: FOLDER/chunks, rules_directory: FOLDER/rules}}
 schema_config:
   configs: [{from: 2020-01-01, store: tsdb, object_store: filesystem, schema: v13, index: {prefix: i_, period: 24h}}]
-pattern_ingester: {enabled: true}
+pattern_ingester: {enabled: true, lifecycler: {min_ready_duration: 0s}}
+ingester: {lifecycler: {min_ready_duration: 0s}}
 frontend: {encoding: protobuf}
 analytics: {reporting_enabled: false}
 limits_config:
@@ -56,9 +57,17 @@ limits_config:
   reject_old_samples: false
   allow_structured_metadata: true
   volume_enabled: true
-  max_query_parallelism: 32
 """
-PLATFORM_LIMITS = "  max_entries_limit_per_query: 50000\n"
+PLATFORM_LIMITS = """\
+  max_entries_limit_per_query: 50000
+  max_query_series: 5000
+  discover_service_name: []
+  max_query_parallelism: 8
+  tsdb_max_query_parallelism: 16
+querier: {max_concurrent: 4}
+chunk_store_config:
+  chunk_cache_config: {embedded_cache: {enabled: true, max_size_mb: 64}}
+"""
 
 
 def binary(name: str) -> Path | None:
