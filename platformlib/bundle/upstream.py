@@ -11,7 +11,7 @@ from base64 import b64encode
 from functools import partial
 from pathlib import Path
 
-from platformlib.bundle.golang import MODULES, module_source
+from platformlib.bundle.golang import MODULES, module_proxy, module_source
 from platformlib.bundle.recipe import Recipe, Workspace
 from platformlib.bundle.store import Store, keys
 from platformlib.errors import BundleError, ChecksumMismatch
@@ -19,7 +19,6 @@ from platformlib.paths import cache_dir
 from platformlib.versions import versions
 
 FILE = "manifest.yaml"
-PROXY = os.environ.get("GOPROXY", "")
 TIMEOUT = 120.0  # seconds for an archive of some ten megabytes
 
 
@@ -71,8 +70,7 @@ def _fetch(name: str) -> bytes:
     import httpx
 
     pin = versions()["modules"][name]
-    proxy = next((part for part in os.environ.get("GOPROXY", "").split(",") if part.startswith("http")), PROXY)
-    url = f"{proxy.rstrip('/')}/{pin['module']}/@v/{pin['version']}.zip"
+    url = f"{module_proxy().rstrip('/')}/{pin['module']}/@v/{pin['version']}.zip"
     try:
         return httpx.get(url, timeout=TIMEOUT, follow_redirects=True).raise_for_status().content
     except httpx.HTTPError as error:

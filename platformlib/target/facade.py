@@ -160,18 +160,16 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.query import Prometheus, connect
+        from platformlib.layers import sources
 
-        return Prometheus(
-            transport=connect(lambda: self.kube.service(NAMESPACE, "prometheus", 9090), name="prometheus")
-        )
+        return sources.prometheus(self.kube)
 
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.query import Loki, connect
+        from platformlib.layers import sources
 
-        return Loki(connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
+        return sources.loki(self.kube)
 
     @cached_property
     def queries(self) -> "Catalog":

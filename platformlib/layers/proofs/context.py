@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Check, Found
+from platformlib.layers import sources
 from platformlib.layers.render import WORKLOADS
 from platformlib.settings import Settings
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from platformlib.query.prometheus import Prometheus
 
 Object = dict[str, Any]
-NAMESPACE = "observability"
 CALM = timedelta(seconds=30)  # a container that ended more recently may do so again
 
 
@@ -43,20 +43,12 @@ class Context:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.query import connect
-        from platformlib.query.prometheus import Prometheus
-
-        return Prometheus(
-            transport=connect(lambda: self.kube.service(NAMESPACE, "prometheus", 9090), name="prometheus")
-        )
+        return sources.prometheus(self.kube)
 
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.query import connect
-        from platformlib.query.loki import Loki
-
-        return Loki(connect(lambda: self.kube.service(NAMESPACE, "loki", 3100), name="loki"))
+        return sources.loki(self.kube)
 
 
 def same(found: list[str], wanted: list[str]) -> Found:

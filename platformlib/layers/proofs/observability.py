@@ -8,8 +8,9 @@ import yaml
 from platformlib.checks import Check, Found
 from platformlib.layers.model import layer
 from platformlib.layers.proofs import probe
-from platformlib.layers.proofs.context import NAMESPACE, Context, Object, namespaces, pods_run, same
+from platformlib.layers.proofs.context import Context, Object, namespaces, pods_run, same
 from platformlib.layers.render import render
+from platformlib.layers.sources import NAMESPACE
 
 LINE = "platformlib-probe-line"
 WITHIN = 120  # seconds
