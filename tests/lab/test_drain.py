@@ -11,7 +11,7 @@ from platformlib.errors import ClusterError
 from platformlib.nodes import Machine
 from platformlib.versions import image
 
-LABELS = {"app": "drained"}
+LABELS = {"app.kubernetes.io/name": "drained"}
 SPACE = "drain-test"
 
 
@@ -20,7 +20,8 @@ def objects(node: str) -> list[dict[str, object]]:
     container = {
         "name": "sleep",
         "image": image("pause"),
-        "resources": {"requests": {"cpu": "1m", "memory": "4Mi"}},
+        "resources": {"requests": {"cpu": "1m", "memory": "4Mi"}, "limits": {"memory": "16Mi"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     template = {
         "metadata": {"labels": LABELS},
@@ -28,6 +29,8 @@ def objects(node: str) -> list[dict[str, object]]:
             "nodeSelector": {"kubernetes.io/hostname": node},
             "containers": [container],
             "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
         },
     }
     meta = {"name": "drained", "namespace": SPACE}
