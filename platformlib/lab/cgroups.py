@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from platformlib.errors import LabError
@@ -89,10 +90,19 @@ def kill(group: str, *, deadline: float = 20) -> None:
     while left := members(group):
         for process in left:
             _signal(process)
+        _thaw(group)
         if time.monotonic() > end:
             raise LabError(f"processes of {group} do not end: {sorted(left)}", fix="look at them with `ps`, try again")
         time.sleep(0.05)
     remove(group)
+
+
+def _thaw(group: str) -> None:
+    """A container that runc had frozen when runc itself was killed would never receive its own signal."""
+    for folder, _, files in os.walk(ROOT / "freezer" / group):
+        if "freezer.state" in files and folder != str(ROOT / "freezer" / group):
+            with suppress(OSError):  # it may be gone by now
+                Path(folder, "freezer.state").write_text("THAWED")
 
 
 def _signal(process: int) -> None:

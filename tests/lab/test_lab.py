@@ -108,9 +108,18 @@ def test_there_is_no_way_out_and_every_wish_for_one_is_counted(up: Lab, machine:
     assert sh(*inside(up.plan.hub, ["cat", "/proc/sys/net/ipv4/ip_forward"])).strip() == "0"
 
 
+# What runc does to a container for a moment; a process that is frozen then does not receive the signal that ends it.
+FREEZE = """set -e
+group=/sys/fs/cgroup/freezer/frozen; mkdir $group
+sleep 1000 < /dev/null > /dev/null 2>&1 & echo $! > $group/cgroup.procs; echo FROZEN > $group/freezer.state
+"""
+
+
 def test_a_machine_that_lost_its_power_comes_back_with_its_disk(up: Lab, machine: Machine) -> None:
     machine.write("/etc/kept", "still here")
     machine.run(["sync"])
+    if cgroups.version() == 1:
+        machine.shell(FREEZE)
     up.cut_power("small")
     assert list(up.status().query("name == 'small'")["state"]) == ["stopped"]
     up.up()
