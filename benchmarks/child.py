@@ -4,6 +4,7 @@ Imports are done before the clock starts; they are a measurement of their own. T
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -120,8 +121,17 @@ def main(name: str, *arguments: str) -> None:
     before = _memory("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()
     count = work()
-    took = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    print(json.dumps(took | {"count": count, "peak": _memory("VmHWM"), "added": _memory("VmHWM") - before}))
+    took = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "count": count}
+    other = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if other.ru_maxrss:  # the work was another program's
+        took |= {
+            "cpu": other.ru_utime + other.ru_stime,
+            "peak": other.ru_maxrss * 1024,
+            "added": other.ru_maxrss * 1024,
+        }
+    else:
+        took |= {"peak": _memory("VmHWM"), "added": _memory("VmHWM") - before}
+    print(json.dumps(took))
 
 
 def _memory(what: str) -> int:
