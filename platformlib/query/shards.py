@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from platformlib.errors import BadQuery, IncompleteAnswer, QueryError
 from platformlib.query import envelope
-from platformlib.query.apart import Streams, only_filters
 from platformlib.query.logql import counting, selector_of
 from platformlib.query.pages import Pager
 from platformlib.query.pool import Progress, in_parallel
@@ -19,7 +18,7 @@ from platformlib.query.transport import Answer
 from platformlib.query.window import SECOND, Window
 
 LINE = 150.0  # bytes that a line is thought to have where the index does not know
-FILL = 0.5  # how full a page should be: an overflow is asked for twice, and the index knows the newest lines late
+FILL = 0.8  # how full a page should be: one that overflows is asked for twice
 BUCKETS = 500  # of volume, over the window
 LONGEST = 30 * 86400 * SECOND  # Loki refuses longer queries by default
 MS = SECOND // 1000
@@ -47,7 +46,6 @@ class Reader:
     def read(self, window: Window, *, proven: bool) -> Page:
         """All lines. Raises IncompleteAnswer when the server counts more or fewer than came."""
         shards = self.shards(window)
-        self.pager.streams = self._streams(window)
         counts = within_limit(window) if proven else []
         work: list[tuple[bool, Window]] = [*((True, part) for part in counts), *((False, shard) for shard in shards)]
         found = in_parallel(self._either, work, workers=self.workers, progress=self.progress, cancel=self.cancel)
@@ -76,17 +74,6 @@ class Reader:
             return cut(window, found, round(size * FILL * self._line(asked)))
         except QueryError:
             return window.parts(self.workers)
-
-    def _streams(self, window: Window) -> Streams | None:
-        """The window's streams, where knowing them spares the server work."""
-        if not only_filters(self.pager.logql):
-            return None
-        asked = {"match[]": selector_of(self.pager.logql), "start": str(window.start), "end": str(window.end)}
-        try:
-            found, _ = envelope.data(self.get("/loki/api/v1/series", asked, cancel=self.cancel), list[dict[str, str]])
-        except QueryError:
-            return None
-        return Streams(found)
 
     def _line(self, asked: dict[str, str]) -> float:
         """Bytes of an average line."""
