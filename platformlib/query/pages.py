@@ -36,11 +36,6 @@ class Pager:
         """Every line of the window."""
         return joined(list(self._forward(window, cancel)))
 
-    def page_size(self, window: Window, cancel: threading.Event | None = None) -> int:
-        """How many lines a page has: as many as wanted, or as the server gives; it is asked for a moment's lines."""
-        self._page(window.end - 1, window.end, self.size, "forward", cancel)
-        return min(self.size, self.most or self.size)
-
     def first(self, window: Window, count: int, *, backward: bool, cancel: threading.Event | None = None) -> Page:
         """The first `count` lines of the window, or the last ones."""
         pages: list[Page] = []

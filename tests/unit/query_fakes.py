@@ -94,9 +94,6 @@ class FakeLoki(Server):
     def made(self, path: str, params: Params) -> bytes | Answer:
         if path.endswith("/index/volume_range"):
             return self._volume(params) if self.volume else Answer(404, b"not found", "text/plain", params)
-        if path.endswith("/index/stats"):
-            inside = self._between(params)
-            return json.dumps({"entries": len(inside), "bytes": sum(len(line.text) for line in inside)}).encode()
         if path.endswith("/query"):
             return self._count(params)
         return self._lines(params)
