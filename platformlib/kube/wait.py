@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("kind", "namespace", "name", "ready", "seconds", "detail")
-INTERVAL, REPORT = 1.0, 5.0  # seconds between polls, and between reports
+EAGER, INTERVAL, REPORT = 0.2, 1.0, 5.0  # seconds between the first polls, between later ones, between reports
 SHOWN = 3  # objects that a report names
-SERVER_ERROR = 500
+FORBIDDEN, SERVER_ERROR = 403, 500
+SETTLING = 15.0  # seconds in which an API server that has just booted refuses all, until it has read its rules
 SELECTORS = {"Event": WARNINGS}
 FIX = "mend the cause, then run again: what is ready already is not touched"
 
@@ -108,7 +109,12 @@ def wait(api: Api, refs: Sequence[Reference], *, timeout: float, on_event: OnEve
         if waiting.elapsed >= timeout:
             heading = f"after {timeout:.0f} s still not"
             raise WaitTimeout(_message(api, waiting, waiting.pending, heading), table=waiting.table(), fix=FIX)
-        time.sleep(max(0.0, min(INTERVAL, timeout - waiting.elapsed)))
+        time.sleep(max(0.0, min(_pause(waiting.elapsed), timeout - waiting.elapsed)))
+
+
+def _pause(elapsed: float) -> float:
+    """What is ready soon is seen soon; what takes minutes is not asked for five times a second."""
+    return min(INTERVAL, max(EAGER, elapsed / 10))
 
 
 def _look(api: Api, waiting: Waiting) -> list[Reference]:
@@ -116,11 +122,15 @@ def _look(api: Api, waiting: Waiting) -> list[Reference]:
     try:
         return waiting.look(api)
     except KubeError as error:
-        if isinstance(error, ApiError) and error.status < SERVER_ERROR:
+        if isinstance(error, ApiError) and not _may_pass(error, waiting.elapsed):
             raise
         for ref in waiting.pending:
             waiting.states[ref] = Readiness(False, str(error).splitlines()[0])
         return []
+
+
+def _may_pass(error: ApiError, elapsed: float) -> bool:
+    return error.status >= SERVER_ERROR or (error.status == FORBIDDEN and elapsed < SETTLING)
 
 
 def _message(api: Api, waiting: Waiting, refs: Sequence[Reference], heading: str) -> str:

@@ -13,6 +13,7 @@ import stamina
 
 from platformlib.errors import ApiError, KubeError
 from platformlib.kube import Kube
+from platformlib.kube import wait as waiting
 from platformlib.kube.credentials import Credentials
 from platformlib.kube.session import Session
 
@@ -226,6 +227,27 @@ def test_a_server_that_goes_away_is_a_cause_and_not_the_end_of_a_wait(tmp_path: 
     table = kube.wait([wanted], timeout=20, on_event=lambda progress: told.append(str(progress)))
     assert list(table["ready"]) == [True]
     assert "does not answer: connection refused" in told[0]
+
+
+def test_a_server_that_has_just_booted_refuses_until_it_has_read_its_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
+    there = {"items": [{"metadata": {"name": "it", "namespace": "ns"}}], "metadata": {}}
+    wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "it", "namespace": "ns"}}
+    booting = iter(range(2))
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v1":
+            return httpx.Response(200, json=resources)
+        return refusal(403, "RBAC: not yet") if next(booting, None) is not None else httpx.Response(200, json=there)
+
+    kube = connect(kubeconfig(tmp_path, {"token": SECRET}), server)
+    assert list(kube.wait([wanted], timeout=20)["ready"]) == [True]
+    booting = iter(range(2))
+    monkeypatch.setattr(waiting, "SETTLING", 0)
+    with pytest.raises(ApiError, match="RBAC: not yet"):
+        kube.wait([wanted], timeout=20)
 
 
 @pytest.mark.parametrize(("live", "action"), [(None, "created"), ("1", "unchanged"), ("0", "configured")])

@@ -73,6 +73,10 @@ REFUSED = {
     "unknown distribution": (raw(cluster__distribution="k9s"), "cluster.distribution: 'k9s'"),
     "no kubeconfig": (raw(cluster={"distribution": "existing"}), "cluster.kubeconfig: nothing"),
     "bad quantity": (raw(lab={"machine": {"memory": "much"}}), "lab.machine.memory: 'much'"),
+    "less than a day of logs": (
+        raw(observability={"loki": {"retention": "23h"}}),
+        "observability.loki.retention: 23h — expected 24h or more",
+    ),
     "bad mirror": (raw(registry={"mirror": "ftp//x"}), "registry.mirror"),
 }
 
