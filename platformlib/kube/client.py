@@ -1,13 +1,14 @@
 """The facade: everything that the platform asks of a Kubernetes API."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformlib.kube import apply as applying
 from platformlib.kube import diff as differing
 from platformlib.kube import events as eventful
-from platformlib.kube import identity, inventory
+from platformlib.kube import identity, inventory, lease
 from platformlib.kube import wait as waiting
 from platformlib.kube.api import Api
 from platformlib.kube.credentials import Credentials
@@ -157,6 +158,14 @@ class Kube:
     def release(self, name: str) -> bool:
         """Take the platform's name off the cluster; False when it had none. Raises: WrongCluster."""
         return identity.release(self.api, name)
+
+    def alone(self, name: str, *, timeout: float = 300) -> AbstractContextManager[None]:
+        """A context that nobody else is in who asks for the same name. One whose holder was killed is free after 10 s.
+
+        Raises:
+            WaitTimeout: another one holds it longer than `timeout` seconds; names the holder.
+        """
+        return lease.held(self.api, name, timeout=timeout)
 
     def logs(
         self, namespace: str, pod: str, container: str | None = None, *, tail: int = 100, previous: bool = False

@@ -15,13 +15,17 @@ NAMESPACE = "default"  # it is always there, and belongs to no layer
 
 @contextmanager
 def alone(kube: "Kube", name: str) -> Iterator[str]:
-    """The inventory name of one probe: what a killed run left is removed first, what this one makes is removed last."""
+    """The inventory name of one probe: what a killed run left is removed first, what this one makes is removed last.
+
+    Two runs at the same time take turns.
+    """
     layer = f"probe-{name}"
-    kube.uninstall(layer)
-    try:
-        yield layer
-    finally:
+    with kube.alone(layer):
         kube.uninstall(layer)
+        try:
+            yield layer
+        finally:
+            kube.uninstall(layer)
 
 
 def meta(name: str) -> Object:
