@@ -19,6 +19,7 @@ storage:
   exemplars: {max_exemplars: 1000}
 scrape_configs:
 - job_name: prometheus
+  scrape_native_histograms: true
   static_configs: [{targets: ["127.0.0.1:PORT"], labels: {node: here}}]
 - job_name: nobody
   static_configs: [{targets: ["127.0.0.1:1"]}]

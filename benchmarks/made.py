@@ -1,5 +1,6 @@
 """Made data for real servers: Prometheus's remote write in its wire format, and Loki's push."""
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 import httpx
@@ -31,9 +32,21 @@ def field(number: int, content: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def series(labels: Mapping[str, str], times: NDArray[np.int64], values: NDArray[np.float64]) -> bytes:
-    """One time series; `times` in milliseconds."""
-    names = b"".join(field(1, field(1, k.encode()) + field(2, v.encode())) for k, v in sorted(labels.items()))
+def label_pairs(labels: Mapping[str, str]) -> bytes:
+    """Labels as Prometheus's messages have them, sorted by name."""
+    return b"".join(field(1, field(1, k.encode()) + field(2, v.encode())) for k, v in sorted(labels.items()))
+
+
+def exemplar(labels: Mapping[str, str], time: int, value: float) -> bytes:
+    """An example of what a series counted, to stand behind the bytes of that series; `time` in milliseconds."""
+    return field(3, label_pairs(labels) + b"\x11" + struct.pack("<d", value) + b"\x18" + varint(time))
+
+
+def series(
+    labels: Mapping[str, str], times: NDArray[np.int64], values: NDArray[np.float64], example: bytes = b""
+) -> bytes:
+    """One time series, with an exemplar or none; `times` in milliseconds."""
+    names = label_pairs(labels)
     width = len(varint(int(times[0])))
     packed = np.zeros((len(times), 12 + width), np.uint8)
     packed[:, :3] = (0x12, 10 + width, 0x09)
@@ -42,7 +55,7 @@ def series(labels: Mapping[str, str], times: NDArray[np.int64], values: NDArray[
     for place in range(width):
         more = 0x80 if place < width - 1 else 0
         packed[:, 12 + place] = (times >> 7 * place & 0x7F) | more
-    return field(1, names + packed.tobytes())
+    return field(1, names + packed.tobytes() + example)
 
 
 def write(url: str, encoded: Iterator[bytes]) -> None:

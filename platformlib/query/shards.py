@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from msgspec import Struct
 
 from platformlib.errors import BadQuery, IncompleteAnswer, QueryError
 from platformlib.query import envelope
+from platformlib.query.apart import Streams, only_filters
 from platformlib.query.logql import counting, selector_of
 from platformlib.query.pages import Pager
 from platformlib.query.pool import Progress, in_parallel
@@ -16,12 +18,20 @@ from platformlib.query.streams import Page, joined
 from platformlib.query.transport import Answer
 from platformlib.query.window import SECOND, Window
 
-LINE = 150  # bytes that a line is thought to have, when shards are sized
+LINE = 150.0  # bytes that a line is thought to have where the index does not know
+FILL = 0.5  # how full a page should be: an overflow is asked for twice, and the index knows the newest lines late
 BUCKETS = 500  # of volume, over the window
 LONGEST = 30 * 86400 * SECOND  # Loki refuses longer queries by default
 MS = SECOND // 1000
 ROUNDS = 3  # of asking again for shards whose count differs: lines may still be arriving
 Get = Callable[..., Answer]
+
+
+class Stats(Struct):
+    """What the index knows of a selector."""
+
+    bytes: int = 0
+    entries: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,25 +47,51 @@ class Reader:
     def read(self, window: Window, *, proven: bool) -> Page:
         """All lines. Raises IncompleteAnswer when the server counts more or fewer than came."""
         shards = self.shards(window)
-        pages = in_parallel(self.pager.all, shards, workers=self.workers, progress=self.progress, cancel=self.cancel)
-        if proven and self._total(shards) != sum(map(len, pages)):
+        self.pager.streams = self._streams(window)
+        counts = within_limit(window) if proven else []
+        work: list[tuple[bool, Window]] = [*((True, part) for part in counts), *((False, shard) for shard in shards)]
+        found = in_parallel(self._either, work, workers=self.workers, progress=self.progress, cancel=self.cancel)
+        pages = [one for one in found if isinstance(one, Page)]
+        counted = sum(one for one in found if isinstance(one, int))
+        if proven and counted != sum(map(len, pages)):
             pages = self._mended(shards, pages)
         return joined(pages)
 
+    def _either(self, work: tuple[bool, Window], stop: threading.Event) -> Page | int:
+        """The count is asked for beside the lines: what one thread waits for, another one uses the server for."""
+        counting_it, window = work
+        return self.count(window) if counting_it else self.pager.all(window, stop)
+
     def shards(self, window: Window) -> list[Window]:
         """Windows of about one page each, by the index's volume; of equal length where there is no volume."""
-        parts = window.parts(-(-window.length // LONGEST))
-        return [shard for part in parts for shard in self._cut(part)]
+        size = self.pager.page_size(window, self.cancel)
+        return [shard for part in within_limit(window) for shard in self._cut(part, size)]
 
-    def _cut(self, window: Window) -> list[Window]:
+    def _cut(self, window: Window, size: int) -> list[Window]:
         step = max(1, window.length // BUCKETS // SECOND)
-        times = {"start": str(window.start), "end": str(window.end), "step": f"{step}s"}
+        asked = {"query": selector_of(self.pager.logql), "start": str(window.start), "end": str(window.end)}
+        options = {"aggregateBy": "series", "targetLabels": "", "step": f"{step}s"}
         try:
-            params = {"query": selector_of(self.pager.logql), "aggregateBy": "series", "targetLabels": "", **times}
-            found = envelope.matrix(self.get("/loki/api/v1/index/volume_range", params, cancel=self.cancel))
+            found = envelope.matrix(self.get("/loki/api/v1/index/volume_range", asked | options, cancel=self.cancel))
+            return cut(window, found, round(size * FILL * self._line(asked)))
         except QueryError:
             return window.parts(self.workers)
-        return cut(window, found, self.pager.size * LINE)
+
+    def _streams(self, window: Window) -> Streams | None:
+        """The window's streams, where knowing them spares the server work."""
+        if not only_filters(self.pager.logql):
+            return None
+        asked = {"match[]": selector_of(self.pager.logql), "start": str(window.start), "end": str(window.end)}
+        try:
+            found, _ = envelope.data(self.get("/loki/api/v1/series", asked, cancel=self.cancel), list[dict[str, str]])
+        except QueryError:
+            return None
+        return Streams(found)
+
+    def _line(self, asked: dict[str, str]) -> float:
+        """Bytes of an average line."""
+        stats = envelope.decode(self.get("/loki/api/v1/index/stats", asked, cancel=self.cancel).body, Stats)
+        return max(1.0, stats.bytes / stats.entries) if stats.entries else LINE
 
     def count(self, window: Window) -> int:
         """How many lines the server counts in the window."""
@@ -72,10 +108,6 @@ class Reader:
         params = {"query": query, "time": str(window.end - 1)}
         _, found = envelope.instant(self.get("/loki/api/v1/query", params, cancel=self.cancel))
         return int(sum(samples.values.sum() for samples in found.series.values()))
-
-    def _total(self, shards: list[Window]) -> int:
-        whole = Window(shards[0].start, shards[-1].end)
-        return sum(self.count(part) for part in whole.parts(-(-whole.length // LONGEST)))
 
     def _mended(self, shards: list[Window], pages: list[Page]) -> list[Page]:
         """Ask again for the shards that differ from their count."""
@@ -95,6 +127,13 @@ class Reader:
             f"the server counts {counted} lines, {came} came: {abs(counted - came)} {kind}",
             fix="end the window some seconds ago when lines still arrive, or pass proven=False to see what came",
         )
+
+
+def within_limit(window: Window) -> list[Window]:
+    """Windows that are not longer than Loki allows, on whole milliseconds."""
+    count = -(-window.length // LONGEST)
+    edges = [window.start, *(part.end // MS * MS for part in window.parts(count)[:-1]), window.end]
+    return [Window(first, last) for first, last in pairwise(edges)]
 
 
 def cut(window: Window, found: envelope.Found, size: int) -> list[Window]:

@@ -60,6 +60,14 @@ class Page:
         """The lines that `kept` marks."""
         return Page(self.times[kept], self.lines.filter(pa.array(kept)), self.codes[kept], self.keys)
 
+    def in_time(self, *, backward: bool = False) -> "Page":
+        """The lines by their time, the earliest first or the latest; those of one nanosecond in the server's order."""
+        if not backward and bool(np.all(self.times[1:] >= self.times[:-1])):
+            return self
+        order = np.argsort(self.times, kind="stable")
+        order = order[::-1] if backward else order
+        return Page(self.times[order], self.lines.take(pa.array(order)), self.codes[order], self.keys)
+
 
 def page(answer: Answer) -> Page:
     """The lines of one answer, in its order. Raises QueryError when it is broken or no log query's."""
@@ -122,17 +130,16 @@ def _recoded(page: Page, table: dict[Key, int]) -> Codes:
 
 def frame(found: Page, *, backward: bool = False, labels: Sequence[str] = ()) -> pd.DataFrame:
     """A row each line, by time: `line`, then labels, structured metadata and parsed labels as categorical columns."""
-    order = np.argsort(found.times, kind="stable")
-    order = order[::-1] if backward else order
+    found = found.in_time(backward=backward)
     names = [names_of([key[part] for key in found.keys]) for part in range(3)]
     names[0] = names[0] or list(labels)
-    columns: dict[str, Any] = {"line": text_column(found.lines.take(pa.array(order)))}
+    columns: dict[str, Any] = {"line": text_column(found.lines)}
     kept: list[list[str]] = []
     for part, (known, prefix) in enumerate(zip(names, ("label_", "metadata_", "parsed_"), strict=True)):
         chosen = column_names(known, frozenset({"time", *columns}), prefix)
-        columns |= _columns([dict(key[part]) for key in found.keys], chosen, found.codes[order])
+        columns |= _columns([dict(key[part]) for key in found.keys], chosen, found.codes)
         kept.append(list(chosen.values()))
-    index = pd.DatetimeIndex(found.times[order].view("M8[ns]"), name="time").tz_localize("UTC")
+    index = pd.DatetimeIndex(found.times.view("M8[ns]"), name="time").tz_localize("UTC")
     made = pd.DataFrame(columns, index=index)
     made.attrs |= dict(zip(("labels", "metadata", "parsed"), kept, strict=True))
     return made

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from platformlib.errors import QueryError
-from platformlib.query.frames import rows
+from platformlib.query.frames import index, rows
 
 Notes = tuple[str, ...]
 METADATA = ["metric", "type", "unit", "help"]
@@ -111,8 +112,8 @@ def exemplars(content: Any, notes: Notes) -> pd.DataFrame:
         for exemplar in series["exemplars"]
     ]
     frame = rows(found, EXEMPLARS)
-    frame["time"] = pd.to_datetime(frame["time"].astype(float), unit="s", utc=True)
-    return about(frame.set_index("time").sort_index(), notes)
+    times = np.rint(frame.pop("time").to_numpy(np.float64) * 1000).astype(np.int64)
+    return about(frame.set_index(index(times)).sort_index(), notes)
 
 
 def text_of(labels: Mapping[str, str]) -> str:

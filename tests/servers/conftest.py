@@ -61,6 +61,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Samples]:
     with local.prometheus(program("prometheus"), tmp_path_factory.mktemp("prometheus")) as url:
         labels = ({"__name__": "made", "i": str(k), "odd": 'a"b\\\nü'} for k in range(20))
         made.write(url, (made.series(one, times, row) for one, row in zip(labels, values, strict=True)))
+        example = made.exemplar({"trace_id": 'a"b'}, int(times[-1]), 2.5)
+        made.write(url, iter([made.series({"__name__": "explained", "i": "1"}, times, values[5], example)]))
         gap = np.flatnonzero((np.arange(POINTS) < 300) | (np.arange(POINTS) > 400))
         made.write(url, iter([made.series({"__name__": "gap"}, times[gap], values[5, gap])]))
         transport = direct(url)

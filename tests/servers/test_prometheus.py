@@ -69,7 +69,23 @@ def test_what_the_server_says_of_itself(measured: Samples) -> None:
     assert measured.prometheus.ready()
     assert {"i", "odd"} <= set(measured.prometheus.labels("made"))
     assert measured.prometheus.exemplars("made").empty
+    explained = measured.prometheus.exemplars("explained")
+    assert explained[["exemplar", "value"]].to_dict("records") == [{"exemplar": '{trace_id="a\\"b"}', "value": 2.5}]
     assert measured.prometheus.alerts()["state"].isin(["pending", "firing"]).all()
+
+
+def test_native_histograms_of_the_server_itself(measured: Samples) -> None:
+    query = 'prometheus_http_request_duration_seconds{handler="/api/v1/query"}'
+    found = measured.prometheus.histograms(query, "2m", step=5)
+    assert set(found["handler"]) == {"/api/v1/query"}
+    for _, buckets in found.groupby(level="time"):
+        assert buckets["bucket"].sum() == buckets["count"].iloc[0] > 0
+        assert (buckets["lower"] < buckets["upper"]).all()
+    floats = measured.prometheus.query_range(query, "2m", step=5)
+    assert floats.empty
+    assert "native histograms are left out" in floats.attrs["warnings"][0]
+    median = measured.prometheus.query_range(f"histogram_quantile(0.5, {query})", "2m", step=5)
+    assert 0 < median.to_numpy()[-1, 0] < 1
 
 
 def test_truncated_answers_are_incomplete_and_say_so(measured: Samples) -> None:

@@ -90,10 +90,20 @@ class FakeLoki(Server):
     most: int = 5000
     lies: int = 0  # added to each count
     volume: bool = True
+    plain: bool = False  # the last question did not ask for metadata apart
+
+    def get(self, path: str, params: Params, **how: Any) -> Answer:
+        self.plain = not how.get("headers")
+        return super().get(path, params, **how)
 
     def made(self, path: str, params: Params) -> bytes | Answer:
+        if path.endswith("/series"):
+            return ok([dict(stream) for stream in {line.stream for line in self._between(params)}])
         if path.endswith("/index/volume_range"):
             return self._volume(params) if self.volume else Answer(404, b"not found", "text/plain", params)
+        if path.endswith("/index/stats"):
+            inside = self._between(params)
+            return json.dumps({"entries": len(inside), "bytes": sum(len(line.text) for line in inside)}).encode()
         if path.endswith("/query"):
             return self._count(params)
         return self._lines(params)
@@ -110,10 +120,15 @@ class FakeLoki(Server):
         chosen = sorted(self._between(params), key=lambda line: line.time, reverse=backward)[:limit]
         streams: dict[Labels, list[Any]] = {}
         for line in chosen:
+            if self.plain:
+                together = tuple(sorted({**dict(line.metadata), **dict(line.stream)}.items()))
+                streams.setdefault(together, []).append([str(line.time), line.text])
+                continue
             extra = {"structuredMetadata": dict(line.metadata)} if line.metadata else {}
             streams.setdefault(line.stream, []).append([str(line.time), line.text, extra])
         result = [{"stream": dict(stream), "values": values} for stream, values in streams.items()]
-        return ok({"resultType": "streams", "encodingFlags": ["categorize-labels"], "result": result})
+        flags = [] if self.plain else ["categorize-labels"]
+        return ok({"resultType": "streams", "encodingFlags": flags, "result": result})
 
     def _count(self, params: Params) -> bytes:
         time, query = int(str(params["time"])), str(params["query"])

@@ -15,13 +15,21 @@ from hypothesis import strategies as st
 
 from platformlib.errors import BadQuery, IncompleteAnswer, QueryCancelled, QueryError
 from platformlib.query import Loki
+from platformlib.query.apart import Streams, only_filters
 from platformlib.query.logql import selector_of
 from platformlib.query.transport import Http
 from tests.unit.query_fakes import NOW, Fake, FakeLoki, Line, Server, ok
 
 START, END = NOW - 60 * 10**9, NOW
 STREAMS = st.sampled_from(
-    [(("app", "a"), ("line", "x")), (("app", "b"),), (("app", 'q"\n'), ("node", "n")), (("time", "t"),)]
+    [
+        (("app", "a"), ("line", "x")),
+        (("app", "a"),),
+        (("app", "a"), ("trace", "1")),
+        (("app", "b"),),
+        (("app", 'q"\n'), ("node", "n")),
+        (("time", "t"),),
+    ]
 )
 # Few moments, so that many lines share a nanosecond, within a stream and across streams.
 TIMES = st.integers(0, 12).map(lambda k: START + k * 5 * 10**9 - (k % 3)) | st.integers(START, END - 1)
@@ -37,12 +45,17 @@ def _no_waiting() -> Iterator[None]:
 
 
 def put(lines: list[Line]) -> Counter[tuple[object, ...]]:
-    return Counter((line.time, line.text, dict(line.stream).get("app", "")) for line in lines)
+    return Counter((line.time, line.text, dict(line.stream).get("app", ""), level(line)) for line in lines)
+
+
+def level(line: Line) -> str:
+    return dict(line.metadata).get("detected_level", "")
 
 
 def got(frame: pd.DataFrame) -> Counter[tuple[object, ...]]:
-    apps = frame["app"] if "app" in frame.columns else [""] * len(frame)
-    return Counter(zip(frame.index.asi8.tolist(), frame["line"], apps, strict=True))  # type: ignore[attr-defined]
+    """The same of a frame; a column that it does not have is empty."""
+    columns = [frame[name] if name in frame.columns else [""] * len(frame) for name in ("app", "detected_level")]
+    return Counter(zip(pd.DatetimeIndex(frame.index).asi8.tolist(), frame["line"], *columns, strict=True))
 
 
 def read(server: Server, page: int = 50_000, **how: Any) -> pd.DataFrame:
@@ -86,6 +99,39 @@ def test_a_nanosecond_beyond_the_servers_limit_is_an_error() -> None:
     lines = [Line(START, (("app", "a"),), str(k)) for k in range(60)]
     with pytest.raises(IncompleteAnswer, match=r"one nanosecond .* more lines than the server gives at once"):
         read(FakeLoki(lines=lines, most=50))
+
+
+def test_metadata_is_told_from_labels_without_asking_the_server_to() -> None:
+    streams = Streams([{"app": "a", "pod": "p"}, {"app": "b"}])
+    metadata = (("detected_level", "info"),)
+    assert streams.split((("app", "a"), *metadata, ("pod", "p"))) == ((("app", "a"), ("pod", "p")), metadata)
+    assert streams.split((("app", "b"), *metadata)) == ((("app", "b"),), metadata)
+    assert streams.split((("app", "c"), *metadata)) is None
+    sharded = Streams([{"app": "a"}, {"__stream_shard__": "0", "app": "a"}])
+    labels = (("__stream_shard__", "0"), ("app", "a"))
+    assert sharded.split((*labels, *metadata)) == (labels, metadata)
+
+
+def test_metadata_that_could_be_a_label_is_left_to_the_server() -> None:
+    streams = Streams([{"app": "a"}, {"app": "a", "trace": "1"}])
+    assert streams.split((("app", "a"), ("trace", "1"))) is None
+    lines = [Line(START, (("app", "a"),), "x", (("trace", "1"),)), Line(START, (("app", "a"), ("trace", "1")), "y")]
+    frame = read(FakeLoki(lines=lines))
+    assert (frame.attrs["labels"], frame.attrs["metadata"]) == (["app", "trace"], ["metadata_trace"])
+
+
+@pytest.mark.parametrize(
+    ("logql", "plain"),
+    [
+        ('{a="b"}', True),
+        ('{a="b"} |= "| json" != `x` |~ "y" !~ "z" ', True),
+        ('{a="b"} | json', False),
+        ('{a="b"} |= "x" | level="error"', False),
+        ('{a="b"} |= ip("10.0.0.0/8")', False),
+    ],
+)
+def test_which_queries_only_filter(logql: str, plain: bool) -> None:
+    assert only_filters(logql) is plain
 
 
 @pytest.mark.parametrize(("lies", "said"), [(3, "3 missing"), (-2, "2 too many")])
