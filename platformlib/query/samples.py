@@ -24,7 +24,7 @@ LATEST = 253_402_300_800_000  # milliseconds: the year 10000
 
 # `,[t,"v"],[t,"v"]` becomes rows `,t,v` by dropping quotes and opening brackets, and ending rows at closing ones.
 _ROWS, _DROPPED = bytes.maketrans(b"]", b"\n"), b'["'
-_QUOTE, _COMMA, _CLOSE = b'",]'
+_OPEN, _QUOTE, _COMMA, _CLOSE = b'[",]'
 _READ = csv.ReadOptions(column_names=["", "time", "value"], use_threads=False, block_size=4 * BATCH)
 _PARSE = csv.ParseOptions(quote_char=False, escape_char=False)
 _CONVERT = csv.ConvertOptions(
@@ -33,6 +33,7 @@ _CONVERT = csv.ConvertOptions(
     null_values=[],
     strings_can_be_null=False,
 )
+_POOL = pa.system_memory_pool()  # Arrow's own gives memory back after every batch, and asks for it again
 _strict = msgspec.json.Decoder(list[tuple[float, str]])
 
 
@@ -59,18 +60,17 @@ def read(raw: Sequence[msgspec.Raw]) -> list[Samples]:
         batch.append(text)
         size += len(text)
         if size > BATCH:
-            found += _batch(batch)
+            _keep(found, _batch(batch))
             batch, size = [], 0
-    return _shared(found + _batch(batch))
+    _keep(found, _batch(batch))
+    return found
 
 
-def _shared(found: list[Samples]) -> list[Samples]:
-    """The same, where neighbours with equal times hold one array: nearly all series of an answer have the same."""
-    kept: list[Samples] = []
+def _keep(kept: list[Samples], found: list[Samples]) -> None:
+    """Neighbours with equal times hold one array, so that a batch's own is free at once: nearly all series have it."""
     for samples in found:
         same = kept and np.array_equal(kept[-1].times, samples.times)
         kept.append(Samples(kept[-1].times, samples.values) if same else samples)
-    return kept
 
 
 def _batch(texts: list[Text]) -> list[Samples]:
@@ -94,7 +94,7 @@ def _fast(texts: list[Text]) -> list[Samples] | None:
     edges = np.searchsorted(quotes, ends) // 2
     rows = pa.BufferReader(content.translate(_ROWS, _DROPPED))
     try:
-        table = csv.read_csv(rows, read_options=_READ, parse_options=_PARSE, convert_options=_CONVERT)
+        table = csv.read_csv(rows, _READ, _PARSE, _CONVERT, memory_pool=_POOL)
     except pa.ArrowInvalid:
         return None
     seconds, values = (column.to_numpy() for column in table.columns)
@@ -111,7 +111,7 @@ def _quotes(content: bytes) -> NDArray[np.intp] | None:
     quotes = np.flatnonzero(letters == _QUOTE)
     plain = (
         len(quotes) % 2 == 0
-        and len(quotes) == 2 * content.count(b"[")
+        and len(quotes) == 2 * np.count_nonzero(letters == _OPEN)
         and bool((letters[quotes[::2] - 1] == _COMMA).all())
         and bool((letters[quotes[1::2] + 1] == _CLOSE).all())
     )
