@@ -2,16 +2,18 @@
 
 A page holds the first lines of all streams together, up to a limit. Whether the page's last nanosecond is whole cannot
 be known, so all its lines are dropped, and the next page begins with that nanosecond. Nothing is compared, so lines
-that are equal to the last byte are kept apart. When one nanosecond fills a page, the page grows.
+that are equal to the last byte are kept apart. When one nanosecond fills a page, the page grows, as far as the server
+allows; beyond, its streams are asked for one by one.
 """
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from platformlib.errors import BadQuery, IncompleteAnswer
+from platformlib.query import crowded
 from platformlib.query.apart import Streams
 from platformlib.query.logql import refused_limit
 from platformlib.query.streams import CATEGORIZE, Page, joined, page
@@ -68,8 +70,13 @@ class Pager:
             if border > start:
                 yield found.where(found.times < border)
                 start = border
+            elif self._may_grow(size):
+                size *= 2
             else:
-                size = self._grown(size, border)
+                yield self._crowd(border, cancel)
+                start, size = border + 1, self._size(count)
+                if start >= end:
+                    return
 
     def _backward(self, window: Window, cancel: threading.Event | None, count: int | None = None) -> Iterator[Page]:
         start, end, size = window.start, window.end, self._size(count)
@@ -83,8 +90,13 @@ class Pager:
             if border + 1 < end:
                 yield found.where(found.times > border)
                 end = border + 1
+            elif self._may_grow(size):
+                size *= 2
             else:
-                size = self._grown(size, border)
+                yield self._crowd(border, cancel)
+                end, size = border, self._size(count)
+                if end <= start:
+                    return
 
     def _size(self, count: int | None) -> int:
         """One line more than is wanted, since the last nanosecond of a full page is dropped."""
@@ -102,13 +114,21 @@ class Pager:
         self.streams = None
         return self._asked(params, cancel)
 
-    def _grown(self, size: int, border: int) -> int:
-        if self.most is not None and size >= self.most:
-            raise IncompleteAnswer(
-                f"one nanosecond ({border}) has more lines than the server gives at once ({self.most})",
-                fix="narrow the selector, or raise Loki's max_entries_limit_per_query",
-            )
-        return size * 2
+    def _may_grow(self, size: int) -> bool:
+        return self.most is None or size < self.most
+
+    def _crowd(self, moment: int, cancel: threading.Event | None) -> Page:
+        """All lines of one nanosecond. Raises IncompleteAnswer when a single stream has too many of them."""
+        pages = []
+        for query in crowded.queries(self.get, self.logql, moment, cancel):
+            found, size, _ = replace(self, logql=query)._page(moment, moment + 1, self.size, "forward", cancel)
+            if len(found) >= size:
+                raise IncompleteAnswer(
+                    f"one nanosecond ({moment}) of one stream has more lines than the server gives at once ({size})",
+                    fix="narrow the selector, or raise Loki's max_entries_limit_per_query",
+                )
+            pages.append(found)
+        return joined(pages)
 
     def _page(
         self, start: int, end: int, size: int, direction: str, cancel: threading.Event | None

@@ -5,6 +5,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from benchmarks import made
 from platformlib.errors import BadQuery
 from platformlib.query import Catalog, Loki, Recording, Replay
 from tests.servers.conftest import STREAMS, Lines
@@ -38,6 +39,19 @@ def test_small_pages_lose_nothing(foreign: Lines) -> None:
     small = Loki(foreign.loki.transport, page=700)
     frame = small.lines(ALL, start=foreign.start, end=foreign.end)
     assert got(frame) == Counter(foreign.lines)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_one_nanosecond_with_more_lines_than_the_server_gives_at_once(foreign: Lines, direction: str) -> None:
+    """As of programs that stamp whole seconds."""
+    moment, name = (foreign.end - 60) * 10**9, f"crowd-{direction}"
+    streams = [{"namespace": name, "pod": f"p{k}", **extra} for k in range(3) for extra in ({}, {"app": 'q"ü'})]
+    made.push(foreign.url, [(stream, [(str(moment), f"line {k}") for k in range(1500)]) for stream in streams])
+    made.push(foreign.url, [(streams[0], [(str(moment + 1), "the next one")])])
+    span = {"start": foreign.start, "end": foreign.end}
+    frame = foreign.loki.lines(f'{{namespace="{name}"}} |= "n"', direction=direction, **span)  # type: ignore[arg-type]
+    assert len(frame) == 6 * 1500 + 1
+    assert frame.groupby(["pod", "app"], observed=True).size().min() == 1500
 
 
 @pytest.mark.parametrize(("direction", "place"), [("forward", slice(None, 500)), ("backward", slice(-1, -501, -1))])

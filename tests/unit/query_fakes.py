@@ -1,6 +1,7 @@
 """Servers in memory, as strict as the real ones where it matters: grids, limits, ends of windows."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from platformlib.query.transport import Answer, Params
 
 Labels = tuple[tuple[str, str], ...]
+EXACT = re.compile(r'(\w+)=("(?:\\.|[^"\\])*")')
 NOW = 1_763_914_800 * 10**9
 
 
@@ -109,7 +111,13 @@ class FakeLoki(Server):
         return self._lines(params)
 
     def _between(self, params: Params) -> list[Line]:
-        return [line for line in self.lines if int(str(params["start"])) <= line.time < int(str(params["end"]))]
+        wanted = {name: json.loads(value) for name, value in EXACT.findall(str(params.get("query", "")))}
+        return [
+            line
+            for line in self.lines
+            if int(str(params["start"])) <= line.time < int(str(params["end"]))
+            and all(dict(line.stream).get(name, "") == value for name, value in wanted.items())
+        ]
 
     def _lines(self, params: Params) -> bytes | Answer:
         limit = int(str(params["limit"]))

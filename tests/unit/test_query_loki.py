@@ -95,9 +95,19 @@ def test_a_servers_limit_is_believed_and_the_answer_is_still_whole() -> None:
     assert len(read(server)) == 500
 
 
-def test_a_nanosecond_beyond_the_servers_limit_is_an_error() -> None:
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("times", [(0,), (0, 1), (-(10**9), 0, 10**9)])
+def test_a_nanosecond_beyond_the_servers_limit_comes_stream_by_stream(times: tuple[int, ...], direction: str) -> None:
+    apps = ["a", 'q"\n', "c"]
+    lines = [Line(NOW - 2 * 10**9 + at, (("app", app),), str(k)) for at in times for app in apps for k in range(30)]
+    lines += [Line(line.time, (*line.stream, ("node", "n")), line.text) for line in lines[:30]]
+    assert got(read(FakeLoki(lines=lines, most=50), direction=direction)) == put(lines)
+    assert len(read(FakeLoki(lines=lines, most=50), limit=40, direction=direction)) == 40
+
+
+def test_a_nanosecond_of_one_stream_beyond_the_servers_limit_is_an_error() -> None:
     lines = [Line(START, (("app", "a"),), str(k)) for k in range(60)]
-    with pytest.raises(IncompleteAnswer, match=r"one nanosecond .* more lines than the server gives at once"):
+    with pytest.raises(IncompleteAnswer, match=r"one nanosecond .* of one stream has more lines than the server gives"):
         read(FakeLoki(lines=lines, most=50))
 
 
