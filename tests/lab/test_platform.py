@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
@@ -135,6 +136,16 @@ def test_a_second_install_changes_nothing(target: "pl.Target") -> None:
     for name in target.settings.layers:
         applied = target.layer(name).apply()
         assert applied.query("action != 'unchanged'").empty, applied.to_string()
+
+
+def test_two_verifications_at_once_take_turns(target: "pl.Target") -> None:
+    """Each has its own connection, as a job and a person have."""
+    layers = [pl.Target(target.settings).layers["storage"] for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        tables = list(pool.map(lambda layer: layer.verify(), layers))
+    assert [table["ok"].all() for table in tables] == [True, True]
+    leases = {lease["metadata"]["name"] for lease in target.kube.list("coordination.k8s.io/v1", "Lease", "kube-system")}
+    assert not [name for name in leases if name.startswith("platformlib-")]
 
 
 def test_a_deleted_deployment_and_an_edited_field_are_found_and_put_back(target: "pl.Target") -> None:
