@@ -64,7 +64,9 @@ def wide(
         return pd.DataFrame(index=index(np.empty(0, np.int64)), columns=columns_of([], names), dtype=np.float64)
     times = _merged([_grid(*part) for part in parts])
     row = {labels: number for number, labels in enumerate(series)}
-    values = np.full((len(series), len(times)), np.nan)
+    whole = len(parts) == 1 and all(len(samples.times) == len(times) for samples in parts[0][1].values())
+    shape = (len(series), len(times))
+    values = np.empty(shape) if whole else np.full(shape, np.nan)  # what is written twice is paid twice
     last, places = None, slice(None)
     for _, found in parts:
         for labels, samples in found.items():
