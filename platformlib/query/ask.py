@@ -3,14 +3,12 @@
 import html
 import json
 import re
-import threading
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 import stamina
 
 from platformlib.errors import BadQuery, QueryCancelled, QueryError, SourceUnavailable
-from platformlib.query.transport import TIMEOUT, Answer, Params, Transport
+from platformlib.query.transport import TIMEOUT, Answer, How, Params, Transport
 
 MAY_PASS = frozenset({408, 425, 429, 502, 503, 504})
 REFUSED = frozenset({400, 405, 414, 422})
@@ -18,15 +16,7 @@ DENIED = frozenset({401, 403})
 ATTEMPTS = 4
 
 
-def ask(
-    transport: Transport,
-    path: str,
-    params: Params,
-    *,
-    timeout: float = TIMEOUT,
-    headers: Mapping[str, str] | None = None,
-    cancel: threading.Event | None = None,
-) -> Answer:
+def ask(transport: Transport, path: str, params: Params, **how: Unpack[How]) -> Answer:
     """The answer of status 2xx.
 
     Raises:
@@ -34,13 +24,14 @@ def ask(
         SourceUnavailable: no answer after four attempts, or `timeout` seconds.
         QueryError: refused credentials, a wrong address, a server's own fault.
     """
+    cancel = how.get("cancel")
     for attempt in stamina.retry_context(
-        on=SourceUnavailable, attempts=ATTEMPTS, timeout=timeout, wait_initial=0.2, wait_max=5.0
+        on=SourceUnavailable, attempts=ATTEMPTS, timeout=how.get("timeout", TIMEOUT), wait_initial=0.2, wait_max=5.0
     ):
         with attempt:
             if cancel is not None and cancel.is_set():
                 raise QueryCancelled(f"{transport.name}: cancelled")
-            answer = transport.get(path, params, timeout=timeout, headers=headers, cancel=cancel)
+            answer = transport.get(path, params, **how)
             if answer.status // 100 != 2:  # noqa: PLR2004
                 refuse(transport.name, answer)
             return answer

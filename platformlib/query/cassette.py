@@ -10,15 +10,13 @@ the nearest one to the moment that was asked for is taken; the same question ask
 
 import json
 import re
-import threading
-from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from platformlib.errors import NotRecorded
-from platformlib.query.transport import TIMEOUT, Answer, Params, Transport
+from platformlib.query.transport import Answer, How, Params, Transport
 from platformlib.query.window import SECOND
 
 TIMES = ("start", "end", "time")
@@ -121,18 +119,10 @@ class Recording:
     def __init__(self, inner: Transport, folder: str | Path) -> None:
         self.name, self._inner, self._cassettes = inner.name, inner, Cassettes(Path(folder))
 
-    def get(
-        self,
-        path: str,
-        params: Params,
-        *,
-        timeout: float = TIMEOUT,
-        headers: Mapping[str, str] | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Answer:
+    def get(self, path: str, params: Params, **how: Unpack[How]) -> Answer:
         """The answer of the transport within, kept before it is given."""
         now = self._inner.now()
-        answer = self._inner.get(path, params, timeout=timeout, headers=headers, cancel=cancel)
+        answer = self._inner.get(path, params, **how)
         self._cassettes.save(path, answer, now)
         return answer
 
@@ -152,15 +142,7 @@ class Replay:
         self._cassettes = Cassettes(Path(folder))
         self.name = name or f"recordings in {folder}"
 
-    def get(
-        self,
-        path: str,
-        params: Params,
-        *,
-        timeout: float = TIMEOUT,  # noqa: ARG002  a recording needs none
-        headers: Mapping[str, str] | None = None,  # noqa: ARG002
-        cancel: threading.Event | None = None,  # noqa: ARG002
-    ) -> Answer:
+    def get(self, path: str, params: Params, **_: Unpack[How]) -> Answer:
         """The recorded answer. Raises NotRecorded."""
         return self._cassettes.load(path, params, self.now())
 

@@ -1,14 +1,14 @@
 """The bridge between requests, which PrometheusConnect speaks, and transports."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Unpack
 from urllib.parse import parse_qs, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
 
 from platformlib.errors import SourceUnavailable
-from platformlib.query.transport import TIMEOUT, Answer, Params, Transport
+from platformlib.query.transport import TIMEOUT, Answer, How, Params, Transport
 
 Send = Callable[..., requests.Response]
 
@@ -54,19 +54,12 @@ class Requests:
     def __init__(self, session: requests.Session, url: str, **options: Any) -> None:
         self.name, self._url, self._session, self._options = urlsplit(url).netloc, url.rstrip("/"), session, options
 
-    def get(
-        self,
-        path: str,
-        params: Params,
-        *,
-        timeout: float = TIMEOUT,
-        headers: Mapping[str, str] | None = None,
-        cancel: Any = None,  # noqa: ARG002  requests cannot be interrupted
-    ) -> Answer:
-        """The answer, of any status."""
-        options = self._options | {"headers": {**(self._options.get("headers") or {}), **(headers or {})}}
+    def get(self, path: str, params: Params, **how: Unpack[How]) -> Answer:
+        """The answer, of any status. requests cannot be interrupted, so `cancel` has no effect."""
+        headers = {**(self._options.get("headers") or {}), **(how.get("headers") or {})}
+        options = self._options | {"headers": headers, "timeout": how.get("timeout", TIMEOUT)}
         try:
-            response = self._session.get(f"{self._url}{path}", params=dict(params), timeout=timeout, **options)
+            response = self._session.get(f"{self._url}{path}", params=dict(params), **options)
         except requests.RequestException as error:
             raise SourceUnavailable(f"{self.name}: {error}") from None
         return Answer(response.status_code, response.content, response.headers.get("content-type", ""), params)

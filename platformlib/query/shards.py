@@ -73,7 +73,7 @@ class Reader:
         options = {"aggregateBy": "series", "targetLabels": "", "step": f"{step}s"}
         try:
             found = envelope.matrix(self.get("/loki/api/v1/index/volume_range", asked | options, cancel=self.cancel))
-            return cut(window, found, round(size * FILL * self._line(asked)))
+            return cut(window, found, max(1, round(size * FILL * self._line(asked))))
         except QueryError:
             return window.parts(self.workers)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 from weakref import finalize
 
 import httpx
@@ -33,20 +33,20 @@ class Answer:
     params: Params
 
 
+class How(TypedDict, total=False):
+    """How a question is asked: seconds that it may take in all, headers, and what calls it off."""
+
+    timeout: float
+    headers: Mapping[str, str] | None
+    cancel: threading.Event | None
+
+
 class Transport(Protocol):
     """One server's HTTP interface. `name` is for messages; `now` is the clock that relative windows count from."""
 
     name: str
 
-    def get(
-        self,
-        path: str,
-        params: Params,
-        *,
-        timeout: float = TIMEOUT,
-        headers: Mapping[str, str] | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Answer:
+    def get(self, path: str, params: Params, **how: Unpack[How]) -> Answer:
         """The answer, of any status. Raises SourceUnavailable when there is none."""
 
     def now(self) -> int:
@@ -89,19 +89,12 @@ class Http:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
-    def get(
-        self,
-        path: str,
-        params: Params,
-        *,
-        timeout: float = TIMEOUT,
-        headers: Mapping[str, str] | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Answer:
+    def get(self, path: str, params: Params, **how: Unpack[How]) -> Answer:
         """The answer, of any status, within `timeout` seconds in all."""
+        timeout = how.get("timeout", TIMEOUT)
         try:
-            with self._client.stream(**self._request(path, params, headers), timeout=timeout) as response:
-                body = _collect(response.iter_bytes(), time.monotonic() + timeout, cancel, self.name)
+            with self._client.stream(**self._request(path, params, how.get("headers")), timeout=timeout) as response:
+                body = _collect(response.iter_bytes(), time.monotonic() + timeout, how.get("cancel"), self.name)
                 return Answer(response.status_code, body, response.headers.get("content-type", ""), params)
         except httpx.TimeoutException as error:
             raise SourceUnavailable(f"{self.name}: no answer within {timeout:.0f} s ({type(error).__name__})") from None

@@ -10,7 +10,7 @@ import httpx
 import pandas as pd
 import pytest
 import stamina
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from platformlib.errors import BadQuery, IncompleteAnswer, QueryCancelled, QueryError
@@ -69,6 +69,7 @@ def read(server: Server, page: int = 50_000, **how: Any) -> pd.DataFrame:
     volume=st.booleans(),
     direction=st.sampled_from(["forward", "backward"]),
 )
+@example(lines=[Line(START, (("app", "a"),), text) for text in ("", "", "x")], page=1, volume=True, direction="forward")
 def test_every_line_comes_once(lines: list[Line], page: int, volume: bool, direction: str) -> None:
     frame = read(FakeLoki(lines=lines, volume=volume), page, direction=direction)
     assert got(frame) == put(lines)
