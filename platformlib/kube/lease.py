@@ -53,8 +53,8 @@ def _acquired(api: Api, ref: Reference, holder: str, timeout: float) -> Object:
             taken = _taken(api, ref, live, holder)
             if taken is not None:
                 return taken
-        elif now > deadline:
-            raise WaitTimeout(f"{ref} is held by {_holder(live)}", fix="wait until that run has ended, or end it")
+        if now > deadline:
+            raise WaitTimeout(f"{ref} is held by {_holder(live or {})}", fix="wait until that run has ended, or end it")
         time.sleep(LOOK)
 
 

@@ -227,11 +227,14 @@ def test_file_too_many_or_too_few_makes_it_unfinished(cache: Path) -> None:
         bundle.verify()
 
 
+# A shell starts what it puts into the background with SIGINT ignored, and so would be all that these tests start.
 SLOW = """
+import signal
 import sys
 from pathlib import Path
 from platformlib.bundle import Bundle
 from tests.unit.bundle_toys import shell, toy
+signal.signal(signal.SIGINT, signal.default_int_handler)
 Bundle(Path(sys.argv[1]), [toy("one"), shell("slow", "sh", "-c", "echo $$ > {pid}; exec sleep 600")]).build()
 """
 
