@@ -38,7 +38,7 @@ class Pager:
 
     def all(self, window: Window, cancel: threading.Event | None = None) -> Page:
         """Every line of the window, by time: each thread sorts its own, so that the whole needs no sorting."""
-        return joined(list(self._forward(window, cancel))).in_time()
+        return joined(list(self._pages(window, cancel))).in_time()
 
     def page_size(self, window: Window, cancel: threading.Event | None = None) -> int:
         """How many lines a page has: as many as wanted, or as the server gives; it is asked for a moment's lines."""
@@ -48,7 +48,7 @@ class Pager:
     def first(self, window: Window, count: int, *, backward: bool, cancel: threading.Event | None = None) -> Page:
         """The first `count` lines of the window, or the last ones."""
         pages: list[Page] = []
-        for one in (self._backward if backward else self._forward)(window, cancel, count):
+        for one in self._pages(window, cancel, count, backward=backward):
             pages.append(one)
             if sum(map(len, pages)) >= count:
                 break
@@ -58,45 +58,28 @@ class Pager:
         chosen[order[-count:] if backward else order[:count]] = True
         return found.where(chosen)
 
-    def _forward(self, window: Window, cancel: threading.Event | None, count: int | None = None) -> Iterator[Page]:
+    def _pages(
+        self, window: Window, cancel: threading.Event | None, count: int | None = None, *, backward: bool = False
+    ) -> Iterator[Page]:
         start, end, size = window.start, window.end, self._size(count)
-        while True:
-            found, size, asked = self._page(start, end, size, "forward", cancel)
-            start, end = asked
+        direction = "backward" if backward else "forward"
+        while start < end:
+            found, size, (start, end) = self._page(start, end, size, direction, cancel)
             if len(found) < size:
                 yield found
                 return
-            border = int(found.times.max())
-            if border > start:
-                yield found.where(found.times < border)
-                start = border
-            elif self._may_grow(size):
+            border = int(found.times.min() if backward else found.times.max())
+            crowd = border == (end - 1 if backward else start)  # the page has nothing but one nanosecond
+            if crowd and self._may_grow(size):
                 size *= 2
-            else:
+                continue
+            if crowd:
                 yield self._crowd(border, cancel)
-                start, size = border + 1, self._size(count)
-                if start >= end:
-                    return
-
-    def _backward(self, window: Window, cancel: threading.Event | None, count: int | None = None) -> Iterator[Page]:
-        start, end, size = window.start, window.end, self._size(count)
-        while True:
-            found, size, asked = self._page(start, end, size, "backward", cancel)
-            start, end = asked
-            if len(found) < size:
-                yield found
-                return
-            border = int(found.times.min())
-            if border + 1 < end:
-                yield found.where(found.times > border)
-                end = border + 1
-            elif self._may_grow(size):
-                size *= 2
+                size = self._size(count)
             else:
-                yield self._crowd(border, cancel)
-                end, size = border, self._size(count)
-                if end <= start:
-                    return
+                yield found.where(found.times > border if backward else found.times < border)
+            # A crowd is whole; of any other border the rest is still to come.
+            start, end = (start, border + (not crowd)) if backward else (border + crowd, end)
 
     def _size(self, count: int | None) -> int:
         """One line more than is wanted, since the last nanosecond of a full page is dropped."""
@@ -119,9 +102,9 @@ class Pager:
 
     def _crowd(self, moment: int, cancel: threading.Event | None) -> Page:
         """All lines of one nanosecond. Raises IncompleteAnswer when a single stream has too many of them."""
-        pages = []
+        pages, most = [], self.most or self.size
         for query in crowded.queries(self.get, self.logql, moment, cancel):
-            found, size, _ = replace(self, logql=query)._page(moment, moment + 1, self.size, "forward", cancel)
+            found, size, _ = replace(self, logql=query)._page(moment, moment + 1, most, "forward", cancel)
             if len(found) >= size:
                 raise IncompleteAnswer(
                     f"one nanosecond ({moment}) of one stream has more lines than the server gives at once ({size})",

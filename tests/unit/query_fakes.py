@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from platformlib.query.transport import Answer, Params
 
 Labels = tuple[tuple[str, str], ...]
 EXACT = re.compile(r'(\w+)=("(?:\\.|[^"\\])*")')
+PLAIN = "plain"
 NOW = 1_763_914_800 * 10**9
 
 
@@ -92,11 +93,11 @@ class FakeLoki(Server):
     most: int = 5000
     lies: int = 0  # added to each count
     volume: bool = True
-    plain: bool = False  # the last question did not ask for metadata apart
 
     def get(self, path: str, params: Params, **how: Any) -> Answer:
-        self.plain = not how.get("headers")
-        return super().get(path, params, **how)
+        """A question that does not ask for metadata apart is marked as such; several come at the same time."""
+        marked = params if how.get("headers") else {**params, PLAIN: "yes"}
+        return replace(super().get(path, marked, **how), params=params)
 
     def made(self, path: str, params: Params) -> bytes | Answer:
         if path.endswith("/series"):
@@ -128,14 +129,14 @@ class FakeLoki(Server):
         chosen = sorted(self._between(params), key=lambda line: line.time, reverse=backward)[:limit]
         streams: dict[Labels, list[Any]] = {}
         for line in chosen:
-            if self.plain:
+            if PLAIN in params:
                 together = tuple(sorted({**dict(line.metadata), **dict(line.stream)}.items()))
                 streams.setdefault(together, []).append([str(line.time), line.text])
                 continue
             extra = {"structuredMetadata": dict(line.metadata)} if line.metadata else {}
             streams.setdefault(line.stream, []).append([str(line.time), line.text, extra])
         result = [{"stream": dict(stream), "values": values} for stream, values in streams.items()]
-        flags = [] if self.plain else ["categorize-labels"]
+        flags = [] if PLAIN in params else ["categorize-labels"]
         return ok({"resultType": "streams", "encodingFlags": flags, "result": result})
 
     def _count(self, params: Params) -> bytes:

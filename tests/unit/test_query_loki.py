@@ -103,6 +103,7 @@ def test_a_nanosecond_beyond_the_servers_limit_comes_stream_by_stream(times: tup
     lines = [Line(NOW - 2 * 10**9 + at, (("app", app),), str(k)) for at in times for app in apps for k in range(30)]
     lines += [Line(line.time, (*line.stream, ("node", "n")), line.text) for line in lines[:30]]
     assert got(read(FakeLoki(lines=lines, most=50), direction=direction)) == put(lines)
+    assert got(read(FakeLoki(lines=lines, most=50), page=7, direction=direction)) == put(lines)
     assert len(read(FakeLoki(lines=lines, most=50), limit=40, direction=direction)) == 40
 
 
