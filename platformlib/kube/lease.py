@@ -8,12 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from platformlib.errors import ApiError, KubeError, WaitTimeout
 from platformlib.kube.api import Api
-from platformlib.kube.objects import Object, Reference
+from platformlib.kube.objects import Object, Reference, reference
 from platformlib.kube.plan import CONFLICT
 
 SECONDS = 10  # without a renewal: its holder was killed
@@ -75,9 +74,7 @@ def _taken(api: Api, ref: Reference, live: Object | None, holder: str) -> Object
 
 
 def _put(api: Api, obj: Object) -> Object:
-    metadata = obj["metadata"]
-    ref = Reference(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"])
-    answer: Object = api.call("PUT", ref, body=obj).json()
+    answer: Object = api.call("PUT", reference(obj), body=obj).json()
     return answer
 
 
@@ -95,11 +92,9 @@ def _renew(api: Api, live: list[Object], ended: threading.Event) -> None:
 
 def _release(api: Api, live: Object) -> None:
     """Only if it is still the same one."""
-    metadata = live["metadata"]
-    ref = Reference(live["apiVersion"], live["kind"], metadata["namespace"], metadata["name"])
-    only: dict[str, Any] = {"resourceVersion": metadata["resourceVersion"]}
+    only = {"resourceVersion": live["metadata"]["resourceVersion"]}
     with suppress(KubeError):
-        api.call("DELETE", ref, body={"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": only})
+        api.call("DELETE", reference(live), body={"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": only})
 
 
 def _now() -> str:

@@ -6,11 +6,14 @@ metadata. When two streams would fit, or none, the caller asks Loki itself.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 
-from platformlib.query.envelope import Labels, labels_of
-from platformlib.query.logql import SELECTOR, STRING
+from platformlib.query.envelope import Labels, data, labels_of
+from platformlib.query.logql import SELECTOR, STRING, selector_of
 from platformlib.query.streams import Page
+from platformlib.query.transport import Answer
+from platformlib.query.window import Window
 
 FILTERS = re.compile(rf"(?:\s*(?:\|=|!=|\|~|!~)\s*(?:{STRING}))*\s*", re.DOTALL)
 MOST = 0.1  # distinct sets of labels for each line; above, metadata differs so much that a stream a set costs more
@@ -20,6 +23,14 @@ def only_filters(logql: str) -> bool:
     """Whether a log query has no stage that makes or changes labels."""
     found = SELECTOR.match(logql)
     return found is not None and FILTERS.fullmatch(logql, found.end()) is not None
+
+
+def series(
+    get: Callable[..., Answer], logql: str, window: Window, cancel: threading.Event | None
+) -> list[dict[str, str]]:
+    """The labels of each stream that a log query's selector finds in a window."""
+    asked = {"match[]": selector_of(logql), "start": str(window.start), "end": str(window.end)}
+    return data(get("/loki/api/v1/series", asked, cancel=cancel), list[dict[str, str]])[0]
 
 
 class Streams:

@@ -15,9 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Unpack
 
+from platformlib.durations import SECOND
 from platformlib.errors import NotRecorded
 from platformlib.query.transport import Answer, How, Params, Transport
-from platformlib.query.window import SECOND
 
 TIMES = ("start", "end", "time")
 REDACTED = b"REDACTED"

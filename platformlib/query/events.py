@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from platformlib.durations import SECOND
 from platformlib.query.history import HISTORIES, Row
 from platformlib.query.objects import Lister, Object, Objects
-from platformlib.query.window import SECOND, Moment, Span, Window, utc
+from platformlib.query.window import Moment, Span, Window, utc
 from platformlib.query.window import window as window_of
 
 COLUMNS = ["kind", "namespace", "object", "what", "severity", "source", "detail"]

@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 
 from platformlib.query import frames
 from platformlib.query.envelope import Labels, decode
+from platformlib.query.samples import milliseconds
 
 Bucket = tuple[int, str, str, str]  # which ends belong to it, lower, upper, count
 RESERVED = frozenset({"time", "count", "sum", "lower", "upper", "bucket"})
@@ -30,7 +31,7 @@ def histogram_frame(found: Mapping[Labels, Sequence[Raw]]) -> pd.DataFrame:
     rows = list(chain.from_iterable(_rows(labels, names, text) for labels in series for text in found[labels]))
     columns = ["time", *names.values(), "count", "sum", "lower", "upper", "bucket"]
     frame = pd.DataFrame(rows, columns=columns)
-    times = np.rint(frame.pop("time").to_numpy(np.float64) * 1000).astype(np.int64)
+    times = milliseconds(frame.pop("time").to_numpy(np.float64))
     numbers = dict.fromkeys(["count", "sum", "lower", "upper", "bucket"], np.float64)
     return frame.astype(numbers).set_index(frames.index(times))
 

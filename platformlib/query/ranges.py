@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from platformlib.durations import SECOND
 from platformlib.query import envelope, frames
 from platformlib.query.envelope import Labels
 from platformlib.query.pool import WORKERS, Progress, in_parallel
 from platformlib.query.samples import Moments, Samples
 from platformlib.query.transport import Answer
-from platformlib.query.window import SECOND, Moment, Span, Window, duration, step_for, text, utc, window
+from platformlib.query.window import Moment, Span, Window, duration, step_for, text, utc, window
 
 POINTS_LIMIT = 11_000  # both servers refuse more points of one series in one query
 MS = SECOND // 1000

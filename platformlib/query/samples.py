@@ -102,7 +102,7 @@ def _fast(texts: list[Text]) -> list[Samples] | None:
     infinite = np.count_nonzero(np.isinf(values))
     if len(values) != len(quotes) // 2 or (infinite and infinite != content.count(b"Inf")):
         return None
-    return _split(_milliseconds(seconds), values, edges)
+    return _split(milliseconds(seconds), values, edges)
 
 
 def _quotes(content: bytes) -> NDArray[np.intp] | None:
@@ -133,7 +133,7 @@ def _slow(text: bytes) -> Samples:
         values = np.array([number(value) for _, value in pairs], np.float64)
     except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
         raise QueryError(f"samples that cannot be read: {error}: {text[:60]!r}") from None
-    return _ordered(_milliseconds(np.array([time for time, _ in pairs], np.float64)), values)
+    return _ordered(milliseconds(np.array([time for time, _ in pairs], np.float64)), values)
 
 
 def number(text: str) -> float:
@@ -144,7 +144,8 @@ def number(text: str) -> float:
     return value
 
 
-def _milliseconds(seconds: Floats) -> Moments:
+def milliseconds(seconds: Floats) -> Moments:
+    """Times as the API writes them, exact to the millisecond. Raises QueryError for what is no time."""
     times = np.rint(seconds * 1000)
     if not np.all(np.abs(times) < LATEST):
         raise QueryError("a sample's time is no time between the years 0 and 10000")

@@ -8,15 +8,16 @@ from itertools import pairwise
 import numpy as np
 from msgspec import Struct
 
+from platformlib.durations import SECOND
 from platformlib.errors import BadQuery, IncompleteAnswer, QueryError
 from platformlib.query import envelope
-from platformlib.query.apart import Streams, only_filters
+from platformlib.query.apart import Streams, only_filters, series
 from platformlib.query.logql import counting, selector_of
 from platformlib.query.pages import Pager
 from platformlib.query.pool import Progress, in_parallel
 from platformlib.query.streams import Page, joined
 from platformlib.query.transport import Answer
-from platformlib.query.window import SECOND, Window
+from platformlib.query.window import Window
 
 LINE = 150.0  # bytes that a line is thought to have where the index does not know
 FILL = 0.5  # how full a page should be: an overflow is asked for twice, and the index knows the newest lines late
@@ -81,12 +82,10 @@ class Reader:
         """The window's streams, where knowing them spares the server work."""
         if not only_filters(self.pager.logql):
             return None
-        asked = {"match[]": selector_of(self.pager.logql), "start": str(window.start), "end": str(window.end)}
         try:
-            found, _ = envelope.data(self.get("/loki/api/v1/series", asked, cancel=self.cancel), list[dict[str, str]])
+            return Streams(series(self.get, self.pager.logql, window, self.cancel))
         except QueryError:
             return None
-        return Streams(found)
 
     def _line(self, asked: dict[str, str]) -> float:
         """Bytes of an average line."""

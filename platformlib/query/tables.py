@@ -8,6 +8,7 @@ import pandas as pd
 
 from platformlib.errors import QueryError
 from platformlib.query.frames import index, rows
+from platformlib.query.samples import milliseconds
 
 Notes = tuple[str, ...]
 METADATA = ["metric", "type", "unit", "help"]
@@ -112,7 +113,7 @@ def exemplars(content: Any, notes: Notes) -> pd.DataFrame:
         for exemplar in series["exemplars"]
     ]
     frame = rows(found, EXEMPLARS)
-    times = np.rint(frame.pop("time").to_numpy(np.float64) * 1000).astype(np.int64)
+    times = milliseconds(frame.pop("time").to_numpy(np.float64))
     return about(frame.set_index(index(times)).sort_index(), notes)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from platformlib.query.window import SECOND, Window
+from platformlib.durations import SECOND
+from platformlib.query.window import Window
 
 if TYPE_CHECKING:
     from platformlib.query.loki import Loki

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from platformlib.durations import SECOND, UNIT, UNITS
 from platformlib.errors import QueryError
 
-SECOND = 1_000_000_000
-UNITS = {"ms": SECOND // 1000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
-UNITS |= {"w": 7 * UNITS["d"], "y": 365 * UNITS["d"]}
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 POINTS = 300  # what a picture can show, and more
 SCRAPE_STEP = 15  # seconds; finer steps repeat the same sample
@@ -55,7 +53,7 @@ def duration(span: Span) -> int:
         return round(span.total_seconds() * 1e6) * 1000
     if isinstance(span, int | float):
         return round(span * SECOND)
-    found = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)", span)
+    found = re.findall(rf"(\d+(?:\.\d+)?)({UNIT})", span)
     if not found or "".join(number + unit for number, unit in found) != span.replace(" ", ""):
         raise QueryError(f"not a duration: {span!r}", fix='write it as "90s", "15m", "1h30m" or "7d"')
     return round(sum(float(number) * UNITS[unit] for number, unit in found))

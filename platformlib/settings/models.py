@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, HttpUrl, PlainSerializer
 
+from platformlib.durations import UNIT
 from platformlib.settings.base import Model, Name, Quantity
 from platformlib.settings.security import Security
 from platformlib.versions import versions
@@ -21,7 +22,7 @@ def _parse(kind: type) -> BeforeValidator:
 
 
 AsText = PlainSerializer(str, return_type=str)
-Duration = Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h|d|w|y)$", description="such as 30s, 7d")]
+Duration = Annotated[str, Field(pattern=rf"^[0-9]+({UNIT})$", description="such as 30s, 7d")]
 Address = Annotated[IPv4Address, _parse(IPv4Address), AsText]
 Network = Annotated[IPv4Network, _parse(IPv4Network), AsText]
 Address6 = Annotated[IPv6Address, _parse(IPv6Address), AsText]

@@ -11,14 +11,13 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 from typing import Any
 
+from platformlib.durations import UNIT, UNITS
 from platformlib.errors import Fault
 from platformlib.settings.k3s_rules import K3S_RULES
 
 Raw = Mapping[str, Any]
 Rule = Callable[[Raw], Iterator[Fault]]
-DAY = 86400
-DURATION = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
-SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "y": 365 * DAY}
+DURATION = re.compile(rf"(\d+)({UNIT})")
 DEFAULTS = {"nodes": "192.168.1.0/24", "pods": "10.42.0.0/16", "services": "10.43.0.0/16"}
 
 
@@ -97,7 +96,7 @@ def loki_keeps_a_whole_day(raw: Raw) -> Iterator[Fault]:
     """Its compactor works on an index a day, and Loki itself refuses less only when it starts."""
     value = _section(raw, "observability", "loki", "retention")
     found = DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found and int(found[1]) * SECONDS[found[2]] < DAY:
+    if found and int(found[1]) * UNITS[found[2]] < UNITS["d"]:
         yield Fault("observability.loki.retention", value, "24h or more")
 
 

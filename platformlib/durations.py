@@ -1,0 +1,6 @@
+"""Units of durations, as parameters, Prometheus and Loki write them."""
+
+SECOND = 1_000_000_000  # nanoseconds, as all of these are
+UNITS = {"ms": SECOND // 1000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
+UNITS |= {"w": 7 * UNITS["d"], "y": 365 * UNITS["d"]}
+UNIT = "|".join(UNITS)  # of a regular expression
