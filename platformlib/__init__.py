@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from platformlib.query import Catalog, Events, Loki, Prometheus, connect
     from platformlib.runbook import run
     from platformlib.settings import Settings, load
-    from platformlib.target import Target, bind
+    from platformlib.targets import Target, bind
 
 # A retry that succeeds is no news; without a handler, logging would print each one among a notebook's outputs.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
@@ -23,8 +23,8 @@ _HOMES = {
     "Loki": "query",
     "Prometheus": "query",
     "Settings": "settings",
-    "Target": "target",
-    "bind": "target",
+    "Target": "targets",
+    "bind": "targets",
     "connect": "query",
     "load": "settings",
     "plot": "plots",

@@ -31,7 +31,7 @@ def _settings(files: list[Path]) -> "Settings":
 
 def check(file: Files) -> None:
     """Validate a parameters file and say what would be built. Touches nothing."""
-    from platformlib.target.plan import plan
+    from platformlib.targets.plan import plan
 
     settings = _settings(file)
     show.table(plan(settings), f"platform {settings.name}: valid")
@@ -39,7 +39,7 @@ def check(file: Files) -> None:
 
 def status(file: Files) -> None:
     """The cluster's nodes, and each layer's objects: how many there are, how many are ready."""
-    from platformlib.target import Target
+    from platformlib.targets import Target
 
     target = Target(_settings(file))
     show.table(target.touch(), "target")
@@ -52,7 +52,7 @@ def status(file: Files) -> None:
 
 def diff(file: Files, layer: Layer = None) -> None:
     """Where the cluster differs from the parameters, field by field. Changes nothing; exit status 3 if it differs."""
-    from platformlib.target import Target
+    from platformlib.targets import Target
 
     target = Target(_settings(file))
     target.touch()
@@ -67,7 +67,7 @@ def uninstall(
     confirm: Annotated[str, typer.Option("--confirm", help="The platform's name, to say that this one is meant.")],
 ) -> None:
     """Remove one layer, and the data in it."""
-    from platformlib.target import Target
+    from platformlib.targets import Target
 
     target = Target(_settings(file))
     if confirm != target.settings.name:

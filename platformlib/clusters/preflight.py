@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from platformlib.errors import PreflightFailed
-from platformlib.nodes.facts import Facts, GiB
+from platformlib.machines.facts import Facts, GiB
 from platformlib.settings import Node, Settings
 
 if TYPE_CHECKING:

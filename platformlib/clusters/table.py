@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformlib.nodes import Machine, each
+from platformlib.machines import Machine, each
 
 if TYPE_CHECKING:
     import pandas as pd

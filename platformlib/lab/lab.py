@@ -20,7 +20,7 @@ from platformlib.lab.services import (
     services_down,
     services_up,
 )
-from platformlib.nodes.ssh import SshMachine, hang_up
+from platformlib.machines.ssh import SshMachine, hang_up
 from platformlib.paths import cache_dir
 from platformlib.settings import Settings
 

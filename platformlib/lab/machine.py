@@ -8,7 +8,7 @@ from platformlib.lab import cgroups
 from platformlib.lab.disk import PLAIN
 from platformlib.lab.plan import MachinePlan, Plan
 from platformlib.lab.shell import launch
-from platformlib.nodes import connect
+from platformlib.machines import connect
 
 UNITS = {"": 1, "k": 10**3, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "T": 10**12, "Ti": 2**40}
 

@@ -10,7 +10,7 @@ from platformlib.runbook.declared import Parameter
 from platformlib.runbook.given import Typed, from_files, merged, nested
 from platformlib.runbook.secrets import literal_secrets
 from platformlib.settings import load
-from platformlib.target import resolve
+from platformlib.targets import resolve
 
 PLATFORM = "platform"
 

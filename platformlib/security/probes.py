@@ -3,19 +3,23 @@
 The pod's image needs no tools and the pod is not touched, so that the platform's own pods can be asked as they are.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from platformlib import nodes
+from platformlib import machines
 from platformlib.errors import PlatformError
 from platformlib.paths import state_dir
 from platformlib.security.declared import Object
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
-    from platformlib.nodes import Machine
+    from platformlib.machines import Machine
 
+UID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a static pod's has no dashes
+PORTS = 65_536
 PATIENCE = 2  # seconds until silence is an answer
 BATCH = 40  # connections of one pod that are tried at once
 TIMEOUT = 300.0  # seconds for all probes of one machine
@@ -47,11 +51,15 @@ while IFS=: read -r path _ _ group; do
   pid=${path#/proc/}; [ -n "${pids[$uid]}" ] || pids[$uid]=${pid%/cgroup}
 done < <(grep -E '[/-]pod[0-9a-f_-]{32,}' /proc/[0-9]*/cgroup 2>/dev/null)
 declare -A wanted
-while read -r uid rest; do wanted[$uid]+="$rest"$'\n'; done
+uid_form='^[0-9a-f-]{32,36}$'; probe_form='^[0-9a-f.:]+ [0-9]{1,5} (TCP|UDP)$'
+while read -r uid rest; do
+  [[ $uid =~ $uid_form && $rest =~ $probe_form ]] || { echo "not a probe" >&2; exit 1; }
+  wanted[$uid]+="$rest"$'\n'
+done
 for uid in "${!wanted[@]}"; do
   pid=${pids[$uid]}
   if [ -z "$pid" ]; then
-    printf '%s' "${wanted[$uid]}" | sed "s/^/$uid /; s/\$/ gone/"
+    while read -r rest; do [ -z "$rest" ] || printf '%s %s gone\n' "$uid" "$rest"; done <<< "${wanted[$uid]}"
   else
     printf '%s' "${wanted[$uid]}" | grep TCP | tcp "$pid" "$uid" &
     printf '%s' "${wanted[$uid]}" | grep UDP | udp "$pid" "$uid" &
@@ -71,6 +79,21 @@ class Probe:
     port: int
     protocol: str = "TCP"
 
+    def __post_init__(self) -> None:
+        """All of it comes from the cluster, and a machine's root shell reads it: only the forms that it may have.
+
+        Raises:
+            PlatformError: a value has another form.
+        """
+        try:
+            address = str(ip_address(self.address))
+        except ValueError:
+            address = ""
+        if address != self.address or not UID.fullmatch(self.uid) or not 0 < self.port < PORTS:
+            raise PlatformError(f"not a pod's uid, address and port: {self.uid!r} {self.address!r} {self.port!r}")
+        if self.protocol not in {"TCP", "UDP"}:
+            raise PlatformError(f"cannot probe the protocol {self.protocol!r}")
+
     @property
     def line(self) -> str:
         """As the script reads it."""
@@ -88,10 +111,12 @@ def run(settings: Settings, probes: Iterable[Probe]) -> dict[Probe, str]:
     if strangers := sorted({probe.node for probe in wanted} - set(known)):
         raise PlatformError(f"no way into {', '.join(strangers)}", fix="name these machines under cluster.nodes")
     state = state_dir(settings.name)
-    machines = [
-        nodes.connect(known[name], settings.cluster.ssh, state=state) for name in {each.node for each in wanted}
+    entered = [
+        machines.connect(known[name], settings.cluster.ssh, state=state) for name in {each.node for each in wanted}
     ]
-    answers = nodes.each(machines, lambda machine: _on(machine, [each for each in wanted if each.node == machine.name]))
+    answers = machines.each(
+        entered, lambda machine: _on(machine, [each for each in wanted if each.node == machine.name])
+    )
     found = {line: result for answer in answers.values() for line, result in answer.items()}
     return {probe: found.get(probe.line, "no answer") for probe in wanted}
 
@@ -105,6 +130,10 @@ def _on(machine: "Machine", probes: Sequence[Probe]) -> dict[str, str]:
 
 def start(pod: Object) -> tuple[str, str]:
     """uid and machine of a pod, as a probe begins. A static pod's own uid is not the API server's."""
-    metadata = pod["metadata"]
-    mirrored = (metadata.get("annotations") or {}).get("kubernetes.io/config.hash")
-    return str(mirrored or metadata["uid"]), str(pod["spec"]["nodeName"])
+    metadata, node = pod["metadata"], str(pod["spec"]["nodeName"])
+    annotations = metadata.get("annotations") or {}
+    # Anybody may write the annotation on a pod; only a kubelet can make a pod that its own Node owns.
+    owners = {(each.get("kind"), each.get("name")) for each in metadata.get("ownerReferences") or []}
+    mirrored = annotations.get("kubernetes.io/config.hash") if ("Node", node) in owners else None
+    uid = str(mirrored) if mirrored and UID.fullmatch(str(mirrored)) else str(metadata["uid"])
+    return uid, node

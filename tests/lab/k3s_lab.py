@@ -16,7 +16,7 @@ from platformlib.clusters.k3s import K3s
 from platformlib.clusters.k3s.artifacts import ARCHITECTURES, BINARIES
 from platformlib.clusters.k3s.kubectl import Kubectl, Member
 from platformlib.errors import NodeUnreachable
-from platformlib.nodes import Completed, Machine
+from platformlib.machines import Completed, Machine
 from platformlib.settings import Settings
 
 REAL = os.environ.get("K3S_BINARY", "")

@@ -8,7 +8,7 @@ import platformlib as pl
 from platformlib.bundle import Bundle
 from platformlib.clusters.k3s.kubectl import Kubectl
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 from platformlib.versions import image
 
 LABELS = {"app.kubernetes.io/name": "drained"}

@@ -16,7 +16,7 @@ from platformlib.errors import AuthenticationFailed, HostKeyChanged, NodeUnreach
 from platformlib.lab import Lab, cgroups
 from platformlib.lab.network import links, namespaces
 from platformlib.lab.shell import inside, sh
-from platformlib.nodes import Machine, connect
+from platformlib.machines import Machine, connect
 from platformlib.paths import state_dir
 from platformlib.settings import Settings
 from platformlib.settings.models import Ssh

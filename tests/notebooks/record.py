@@ -14,7 +14,7 @@ from platformlib.kube.credentials import Credentials
 from platformlib.runbook import run
 from platformlib.runbook.progress import progress
 from platformlib.settings import load
-from platformlib.target import Target
+from platformlib.targets import Target
 from tests.notebooks.apiserver import Tape, kubeconfig, serving
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from platformlib.clusters import driver, kubeconfig
 from platformlib.clusters.kubeadm import config, upgrade
 from platformlib.clusters.preflight import preflight
 from platformlib.errors import ClusterError, PreflightFailed
-from platformlib.nodes.facts import Facts, GiB
+from platformlib.machines.facts import Facts, GiB
 
 LAB = pl.load(Path(__file__).parents[2] / "parameters" / "lab.yaml")
 CONTROL, WORKER = LAB.cluster.nodes[:2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import platformlib as pl
 from platformlib.clusters.k3s import config, hardening, units
 from platformlib.errors import SettingsError
-from platformlib.nodes.facts import Facts
+from platformlib.machines.facts import Facts
 from platformlib.settings.k3s_options import AGENT_OPTIONS, EXTRA_OPTIONS, SERVER_OPTIONS
 
 METAL = Facts(

@@ -18,7 +18,7 @@ from platformlib.clusters.k3s.preflight import preflight
 from platformlib.clusters.k3s.state import State
 from platformlib.clusters.merge import merge
 from platformlib.errors import ClusterError, PreflightFailed
-from platformlib.nodes.facts import Facts
+from platformlib.machines.facts import Facts
 from tests.unit.test_k3s_config import METAL, ONE, THREE, platform
 
 BARE = State(

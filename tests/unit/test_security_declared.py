@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import platformlib as pl
-from platformlib.errors import SettingsError
-from platformlib.security import access, flows, pod_security, quotas, rbac, workloads
+from platformlib.errors import PlatformError, SettingsError
+from platformlib.security import access, flows, pod_security, probes, quotas, rbac, workloads
 from platformlib.security.declared import data, namespaces
 from platformlib.security.semantics import Pod, World, matches
 from platformlib.settings import Settings
@@ -201,3 +201,34 @@ def test_a_grant_that_is_worth_a_look(rule: dict[str, Any], risk: str) -> None:
 
 def test_an_empty_selector_chooses_everything() -> None:
     assert matches({}, {}) and matches(None, {"a": "b"})
+
+
+MIRRORED = {"kind": "Node", "name": "k3s-master"}
+OWN, STATIC = "7f9f6c11-3f0e-4a55-8f0c-5f8a2ad0a001", "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("hash_", "owner", "expected"),
+    [
+        (STATIC, MIRRORED, STATIC),
+        (STATIC, {"kind": "ReplicaSet", "name": "x"}, OWN),  # anybody may write the annotation
+        ("x/;1e touch /root/owned", MIRRORED, OWN),
+        ("$(touch /root/owned)", MIRRORED, OWN),
+        (None, MIRRORED, OWN),
+    ],
+)
+def test_a_pods_annotation_never_reaches_a_shell(hash_: str | None, owner: dict[str, str], expected: str) -> None:
+    metadata = {"uid": OWN, "annotations": {"kubernetes.io/config.hash": hash_}, "ownerReferences": [owner]}
+    assert probes.start({"metadata": metadata, "spec": {"nodeName": "k3s-master"}}) == (expected, "k3s-master")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"uid": "x/;1e id"}, {"uid": OWN + "\nrm"}, {"address": "10.42.0.1; id"}, {"address": "$(id)"},
+        {"port": 0}, {"port": 70000}, {"protocol": "TCP; id"},
+    ],
+)  # fmt: skip
+def test_a_probe_has_no_other_form_than_an_address_and_a_port(bad: dict[str, Any]) -> None:
+    with pytest.raises(PlatformError):
+        probes.Probe(**{"uid": OWN, "node": "k3s-master", "address": "10.42.0.1", "port": 80, **bad})

@@ -17,8 +17,8 @@ from platformlib.clusters.k3s.prepare import prepare
 from platformlib.clusters.k3s.state import State, state
 from platformlib.clusters.table import Row, node_table, step_table, steps
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine, connect, each
-from platformlib.nodes.facts import Facts, facts
+from platformlib.machines import Machine, connect, each
+from platformlib.machines.facts import Facts, facts
 from platformlib.paths import state_dir
 from platformlib.settings import Settings
 

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from platformlib.clusters.k3s import hardening, layout
-from platformlib.nodes.facts import Facts
+from platformlib.machines.facts import Facts
 from platformlib.settings import Node, Settings
 from platformlib.settings.k3s_options import AGENT_OPTIONS
 

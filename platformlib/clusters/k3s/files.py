@@ -3,7 +3,7 @@
 from base64 import b64encode
 from dataclasses import dataclass
 
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 
 # Arguments in threes: path, mode, content in base64; mode `-` takes the file away. Prints the paths that changed.
 WRITE = """set -eu

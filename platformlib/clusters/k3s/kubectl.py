@@ -12,7 +12,7 @@ from typing import Any
 
 from platformlib.clusters.k3s import layout
 from platformlib.errors import ClusterError, CommandFailed
-from platformlib.nodes import Completed, Machine
+from platformlib.machines import Completed, Machine
 
 K3S = (layout.BINARY, "kubectl")
 GATE = 300.0

@@ -4,7 +4,7 @@ import json
 
 from platformlib.clusters.k3s import layout
 from platformlib.clusters.k3s.kubectl import Kubectl
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 from platformlib.settings import Node
 
 NOTHING = '{"labels": [], "taints": []}'

@@ -8,7 +8,7 @@ from platformlib.clusters.k3s import config, layout, service
 from platformlib.clusters.k3s.kubectl import Kubectl, wait_ready
 from platformlib.clusters.k3s.state import State
 from platformlib.errors import ClusterError, NodeError
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 from platformlib.settings import Node, Settings
 
 # A token that was lost comes back from k3s's own copy; one is made only where there is none. It never leaves here

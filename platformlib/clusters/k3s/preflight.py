@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from platformlib.clusters.k3s.config import datastore, servers
 from platformlib.clusters.k3s.state import State
 from platformlib.clusters.preflight import SHARED, Finding, conclude
-from platformlib.nodes.facts import Facts, GiB
+from platformlib.machines.facts import Facts, GiB
 from platformlib.settings import Node, Settings
 
 if TYPE_CHECKING:

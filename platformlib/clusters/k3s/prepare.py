@@ -3,8 +3,8 @@
 from platformlib.clusters.k3s import config, files, hardening, layout, units
 from platformlib.clusters.k3s.artifacts import Release
 from platformlib.clusters.k3s.files import File
-from platformlib.nodes import Machine
-from platformlib.nodes.facts import Facts
+from platformlib.machines import Machine
+from platformlib.machines.facts import Facts
 from platformlib.settings import Node, Settings
 
 LINK = 'ln -sfn "$1" "$2.new" && mv -fT "$2.new" "$2"'

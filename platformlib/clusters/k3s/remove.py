@@ -5,7 +5,7 @@ other containers' networks and the volumes of pods stay. Upstream's script takes
 """
 
 from platformlib.clusters.k3s import layout
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 
 SHIMS = rf"^{layout.DATA}/data/[^/]+/bin/containerd-shim"
 CHAINS = "KUBE-|CNI-|FLANNEL-"

@@ -11,7 +11,7 @@ from platformlib.clusters.k3s.members import Seat
 from platformlib.clusters.k3s.snapshot import Snapshot
 from platformlib.clusters.table import Row, steps
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine, each
+from platformlib.machines import Machine, each
 from platformlib.settings import Settings
 
 STOP = 'systemctl stop "$1"; systemctl reset-failed "$1" 2>/dev/null; true'

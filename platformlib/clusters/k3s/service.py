@@ -5,7 +5,7 @@ import re
 from platformlib.clusters.k3s import layout
 from platformlib.clusters.k3s.kubectl import wait
 from platformlib.errors import NodeError
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 from platformlib.settings import Node
 
 # Prints what was done, and where the journal ends. An unchanged, running service is left alone.

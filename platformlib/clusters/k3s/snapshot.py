@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from platformlib.clusters.k3s import layout
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 
 KEEP = 3
 # $1 etcd or sqlite, $2 the version that wrote the data.

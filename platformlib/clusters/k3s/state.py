@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from platformlib.clusters.k3s import layout
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 from platformlib.settings import Settings
 
 # $1 and $2 are the ranges of pods and services.

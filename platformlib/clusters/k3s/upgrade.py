@@ -14,7 +14,7 @@ from platformlib.clusters.k3s.kubectl import Kubectl, wait
 from platformlib.clusters.k3s.members import Seat
 from platformlib.clusters.table import Row, steps
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 
 GATE = 300.0
 

@@ -12,8 +12,8 @@ from platformlib.clusters.kubeadm.upgrade import upgrade
 from platformlib.clusters.preflight import preflight
 from platformlib.clusters.table import Row, node_table, step_table, steps
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine, connect, each
-from platformlib.nodes.facts import Facts, facts
+from platformlib.machines import Machine, connect, each
+from platformlib.machines.facts import Facts, facts
 from platformlib.paths import state_dir
 from platformlib.settings import Settings
 

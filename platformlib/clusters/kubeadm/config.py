@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from platformlib.nodes.facts import Facts
+from platformlib.machines.facts import Facts
 from platformlib.settings import Node, Settings
 from platformlib.versions import image
 

@@ -8,8 +8,8 @@ was used on by somebody else has neither mark, and is never reset.
 from platformlib.clusters.kubeadm import config
 from platformlib.clusters.kubeadm.config import Invitation
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine
-from platformlib.nodes.facts import Facts
+from platformlib.machines import Machine
+from platformlib.machines.facts import Facts
 from platformlib.settings import Node, Settings
 
 # $1 is init or join; the configuration comes by standard input, as a join's holds a token.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from platformlib.clusters.kubeadm import config
 from platformlib.errors import NodeError
-from platformlib.nodes import Machine
-from platformlib.nodes.facts import Facts
+from platformlib.machines import Machine
+from platformlib.machines.facts import Facts
 from platformlib.settings import Settings
 
 PROGRAMS = ("kubelet", "kubeadm", "kubectl")

@@ -1,6 +1,6 @@
 """Taking Kubernetes off a machine, and saying what is left."""
 
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 
 # kubeadm's reset leaves mounts, links, rules and files of the CNI behind; only what Kubernetes made is removed.
 REMOVE = r"""

@@ -6,7 +6,7 @@ from platformlib.clusters.driver import OnEvent
 from platformlib.clusters.kubeadm.prepare import LIBRARY, LINK, PROGRAMS
 from platformlib.clusters.table import Row, steps
 from platformlib.errors import ClusterError
-from platformlib.nodes import Machine
+from platformlib.machines import Machine
 
 DRAIN = """set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf

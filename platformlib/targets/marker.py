@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Result, verify
-from platformlib.target.patience import until
+from platformlib.targets.patience import until
 from platformlib.versions import image
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from platformlib.target.facade import Target
+    from platformlib.targets.facade import Target
 
 LAYER, NAMESPACE = "marker", "observability"
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from platformlib.layers.model import layer
 from platformlib.settings import Settings
-from platformlib.target.scope import Scope, scope
+from platformlib.targets.scope import Scope, scope
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from platformlib.checks import Result, verify
 from platformlib.settings import Settings
-from platformlib.target.patience import until
+from platformlib.targets.patience import until
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from platformlib.target.facade import Target
+    from platformlib.targets.facade import Target
 
 
 @dataclass(frozen=True)

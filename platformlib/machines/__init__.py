@@ -1,7 +1,7 @@
 """The machines of a cluster: run a command, read and write a file, on this host or over SSH."""
 
-from platformlib.nodes.machine import Completed, Machine
-from platformlib.nodes.parallel import each
-from platformlib.nodes.ssh import connect
+from platformlib.machines.machine import Completed, Machine
+from platformlib.machines.parallel import each
+from platformlib.machines.ssh import connect
 
 __all__ = ["Completed", "Machine", "connect", "each"]

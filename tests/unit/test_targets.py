@@ -10,10 +10,10 @@ import pytest
 import platformlib as pl
 from platformlib.errors import CheckFailed, KubeError, PlatformError, RunbookError, SettingsError, WaitTimeout
 from platformlib.settings import Settings
-from platformlib.target import Target, marker, members, pods, removal, resolve
-from platformlib.target.patience import until
-from platformlib.target.requests import requests
-from platformlib.target.steps import Timed, changes
+from platformlib.targets import Target, marker, members, pods, removal, resolve
+from platformlib.targets.patience import until
+from platformlib.targets.requests import requests
+from platformlib.targets.steps import Timed, changes
 
 LAB = Path(__file__).parents[2] / "parameters" / "lab.yaml"
 
@@ -132,7 +132,7 @@ def test_waiting_names_who_is_missing(settings: Settings) -> None:
 
 
 def test_a_wait_ends_with_its_last_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platformlib.target.patience.EVERY", 0.001)
+    monkeypatch.setattr("platformlib.targets.patience.EVERY", 0.001)
     left: Iterator[int | KubeError] = iter([KubeError("no answer"), 1, 0])
 
     def look() -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from platformlib.nodes.machine import Machine
+from platformlib.machines.machine import Machine
 
 GiB = 1024**3
 READ = r"""

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from platformlib.errors import AuthenticationFailed, HostKeyChanged, NodeError, NodeUnreachable
-from platformlib.nodes.machine import Completed, Machine
+from platformlib.machines.machine import Completed, Machine
 from platformlib.settings.models import Node, Ssh
 
 SSH_FAILED = 255

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from platformlib.errors import Fault, SettingsError
 from platformlib.settings import load
-from platformlib.target.facade import Target
-from platformlib.target.locate import resolve
+from platformlib.targets.facade import Target
+from platformlib.targets.locate import resolve
 
 
 def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -> Target:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from platformlib.plots import Picture
-    from platformlib.target.facade import Target
+    from platformlib.targets.facade import Target
 
 
 class Security:

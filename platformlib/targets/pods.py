@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Result, verify
-from platformlib.target.requests import requests
+from platformlib.targets.requests import requests
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from platformlib.errors import AuthenticationFailed, CommandFailed, HostKeyChanged, NodeError, NodeUnreachable
-from platformlib.nodes import Machine, connect, each
-from platformlib.nodes.facts import facts
-from platformlib.nodes.ssh import SshMachine
+from platformlib.machines import Machine, connect, each
+from platformlib.machines.facts import facts
+from platformlib.machines.ssh import SshMachine
 from platformlib.settings import Node
 from platformlib.settings.models import Ssh
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from platformlib.settings import Settings
-from platformlib.target import plan, scope
-from platformlib.target.patience import until
-from platformlib.target.steps import Step, Timed, report
-from platformlib.target.touch import touch
+from platformlib.targets import plan, scope
+from platformlib.targets.patience import until
+from platformlib.targets.steps import Step, Timed, report
+from platformlib.targets.touch import touch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from platformlib.kube import Kube
     from platformlib.layers import Installed, Stack
     from platformlib.query import Catalog, Loki, Prometheus
-    from platformlib.target.marker import Marker
-    from platformlib.target.members import Members
-    from platformlib.target.pods import Pods
-    from platformlib.target.removal import Removal
-    from platformlib.target.security import Security
+    from platformlib.targets.marker import Marker
+    from platformlib.targets.members import Members
+    from platformlib.targets.pods import Pods
+    from platformlib.targets.removal import Removal
+    from platformlib.targets.security import Security
 
 NAMESPACE = "observability"
 Source = Literal["prometheus", "loki"]
@@ -103,7 +103,7 @@ class Target:
     @cached_property
     def members(self) -> "Members":
         """The machines as members of the cluster: login, wait, verify, claim, table."""
-        from platformlib.target.members import Members
+        from platformlib.targets.members import Members
 
         why = self._why_nothing()
         return cast("Members", self._timed(scope.LeftOut(MACHINES, why) if why else Members(self), MACHINES))
@@ -111,28 +111,28 @@ class Target:
     @cached_property
     def pods(self) -> "Pods":
         """The cluster's pods: table, verify."""
-        from platformlib.target.pods import Pods
+        from platformlib.targets.pods import Pods
 
         return Pods(self.kube)
 
     @cached_property
     def security(self) -> "Security":
         """The rules: what is declared, who may do what, what reaches what, what was refused, what was found."""
-        from platformlib.target.security import Security
+        from platformlib.targets.security import Security
 
         return Security(self)
 
     @cached_property
     def marker(self) -> "Marker":
         """A line that a pod writes and Loki gives back: write, wait, verify, remove."""
-        from platformlib.target.marker import Marker
+        from platformlib.targets.marker import Marker
 
         return Marker(self)
 
     @cached_property
     def removal(self) -> "Removal":
         """Taking the platform down: inventory, confirm, wait, verify."""
-        from platformlib.target.removal import Removal
+        from platformlib.targets.removal import Removal
 
         return Removal(self.kube, self.settings.name)
 

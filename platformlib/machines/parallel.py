@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from platformlib.errors import NodeError
-from platformlib.nodes.machine import Machine
+from platformlib.machines.machine import Machine
 
 T = TypeVar("T")
 

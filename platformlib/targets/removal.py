@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from platformlib.checks import Result, verify
 from platformlib.errors import RunbookError
 from platformlib.layers.model import layers
-from platformlib.target.patience import until
+from platformlib.targets.patience import until
 
 if TYPE_CHECKING:
     import pandas as pd
