@@ -1,6 +1,7 @@
 """Every error that a user can meet, as one tree.
 
 PlatformError                what went wrong; `.fix` says what to do about it
+├── DryRunRefused            a write was asked of a handle that may only read
 ├── SettingsError            a parameters file that was refused; `.faults` lists every fault
 ├── NodeError                something on one machine; `.node` names it
 │   ├── NodeUnreachable      no answer, or no SSH there
@@ -53,6 +54,10 @@ class PlatformError(Exception):
         """
         frames = traceback.format_exception(self) if os.environ.get("PLATFORMLIB_TRACEBACK") else []
         return [*frames, f"{type(self).__name__}: {self}"]
+
+
+class DryRunRefused(PlatformError):
+    """A write was asked of a handle that may only read: a dry run changes nothing, whoever asks."""
 
 
 @dataclass(frozen=True, order=True)
