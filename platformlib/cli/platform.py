@@ -131,7 +131,7 @@ def uninstall(
     named = tuple(delete_data or ())
     if target.reached is None:
         raise KubeError("the cluster does not answer, so nothing is known of its layers")
-    show.table(target.removal.fate(named), "data")
+    show.table(target.removal.data(named), "data")
     target.layer(layer).uninstall(delete_data=named)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from platformlib import checks
 from platformlib.errors import ClusterError, KubeError, PlatformError
+from platformlib.kube import reference
 from platformlib.kube.objects import LAYER_LABEL
 from platformlib.layers import data
 from platformlib.layers.model import Layer, chosen, layer, layers
@@ -112,8 +113,7 @@ class Installed:
                 take_ownership=take_ownership,
                 on_event=tell,
             )
-            # A layer that renders nothing any more is removed by uninstall, never by the way.
-            pruned = kube.prune(self.name, objects, on_event=tell) if objects else self._orphans()
+            pruned = self._pruned(kube, objects, tell)
         return pd.concat([each for each in (applied, pruned) if len(each)] or [applied], ignore_index=True)
 
     def _earlier(self) -> list[Object]:
@@ -122,11 +122,16 @@ class Installed:
             return []
         return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self.settings)]
 
-    def _orphans(self) -> "pd.DataFrame":
+    def _pruned(self, kube: "Kube", objects: list[Object], tell: Callable[[object], None]) -> "pd.DataFrame":
+        """Delete what is no longer rendered. A layer that renders nothing at all is only removed by `uninstall`."""
         import pandas as pd
 
-        rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in self.kube.inventory(self.name)]
-        return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
+        recorded, kept = kube.inventory(self.name), {reference(obj).identity for obj in objects}
+        if not objects:
+            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in recorded]
+            return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
+        data.retain(kube, [ref for ref in recorded if ref.identity not in kept])
+        return kube.prune(self.name, objects, on_event=tell)
 
     def wait(self, timeout: float = READY_WITHIN) -> "pd.DataFrame":
         """Wait until every object is ready; a dry run looks once.
@@ -192,7 +197,7 @@ class Installed:
             kube = self.kube
             self._require_installed()
             self._require_unneeded()
-            data.require(kube, delete_data)
+            data.table(kube, delete_data)
             with kube.lock(LOCK):
                 return step.done(
                     data.uninstall(kube, self.name, delete_data=delete_data, timeout=timeout, on_event=step.tell)
@@ -209,13 +214,13 @@ class Installed:
                 raise PlatformError(f"layer {self.name} needs {need.name}", fix=f"install {need.name} first")
 
     def _require_installed(self) -> None:
-        if self.kube.inventory(self.name):
+        """What the parameters name may be removed twice; any other name without objects is a mistake."""
+        if self.name in self.settings.layers or self.kube.inventory(self.name):
             return
         there = ", ".join(inventories(self.kube)) or "none"
-        if self.name not in self.settings.layers:
-            raise PlatformError(
-                f"layer {self.name} is not installed and not among the platform's layers", fix=f"installed: {there}"
-            )
+        raise PlatformError(
+            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
+        )
 
     def _require_unneeded(self) -> None:
         dependents = [each.name for each in layers().values() if self.name in (*each.needs, *each.under)]
@@ -236,8 +241,6 @@ def inventories(kube: "Kube") -> list[str]:
 def _rows(objects: list[Object], **columns: object) -> "pd.DataFrame":
     """kind, namespace, name of objects, and the same values for all in further columns."""
     import pandas as pd
-
-    from platformlib.kube import reference
 
     names = ["kind", "namespace", "name", *columns]
     return pd.DataFrame([reference(obj).row | columns for obj in objects], columns=names)
@@ -331,7 +334,7 @@ class Stack:
         """
         if self.kube is None:
             raise ClusterError(NO_CLUSTER)
-        data.require(self.kube, delete_data)
+        data.table(self.kube, delete_data)
         names = inventories(self.kube)
         return _labelled([(name, self[name].uninstall(delete_data=delete_data, timeout=timeout)) for name in names])
 

@@ -55,7 +55,7 @@ def ask(settings: Settings, kubeconfig: Path) -> dict[str, str]:
     Raises:
         WrongCluster: it carries another platform, or another distribution. KubeError: it does not answer.
     """
-    from platformlib.kube import Kube
+    from platformlib.kube import Kube, identity
     from platformlib.kube.credentials import Credentials
     from platformlib.kube.session import Session
 
@@ -65,7 +65,7 @@ def ask(settings: Settings, kubeconfig: Path) -> dict[str, str]:
     found = kube.identity()
     # A mark of an older version is a name alone; the next claim completes it.
     if found is None or found.uid or found.name != settings.name:
-        kube.verify(settings.name, settings.cluster.distribution, unclaimed=True)
+        identity.verify(kube.api, settings.name, settings.cluster.distribution, unclaimed=True)
     nodes = kube.list("v1", "Node")
     return {
         "platform": found.name if found else "not claimed yet",

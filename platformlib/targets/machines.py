@@ -124,7 +124,7 @@ class Machines:
         """Drop the identity kept here when the machines answer and none has a cluster: they were rebuilt."""
         from platformlib.kube import identity
 
-        if self.driver.dry_run or identity.recall(self.settings.name) is None:
+        if self.target.dry_run or identity.recall(self.settings.name) is None:
             return
         try:
             self.driver.kubeconfig()

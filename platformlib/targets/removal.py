@@ -27,18 +27,25 @@ class Removal:
         """layer, objects, kinds: what was applied to the cluster and has not been removed."""
         return inventory(self.target.kube)
 
-    def data(self) -> "pd.DataFrame":
-        """kind, namespace, name, delete_data, objects, claims, bytes: what stays unless it is named.
+    def data(self, delete_data: Sequence[str] = ()) -> "pd.DataFrame":
+        """What of the cluster is data, and whether it stays.
 
-        The column `delete_data` has the name to give.
+        Args:
+            delete_data: what is to go, by its name in the column `delete_data`.
+
+        Returns:
+            Columns: kind, namespace, name, delete_data, objects, claims, bytes, fate (deleted, kept).
+
+        Raises:
+            PlatformError: `delete_data` names what is not there.
         """
-        return data.table(self.target.kube)
+        return data.table(self.target.kube, delete_data)
 
     def confirm(self, name: str, *, delete_data: Sequence[str] = (), machines: bool = False) -> "pd.DataFrame":
         """Go on only if the platform was named, and nothing would be lost that was not named.
 
         Returns:
-            Columns: those of `data`, and `fate`: deleted or kept.
+            The table of `data`.
 
         Raises:
             RunbookError: another name, or `machines` would take data with them that `delete_data` does not name.
@@ -47,10 +54,9 @@ class Removal:
         if name != self.target.settings.name:
             fix = f'confirm="{self.target.settings.name}"'
             raise RunbookError("nothing was removed: the removal is not confirmed", fix=fix)
-        found = data.require(self.target.kube, delete_data)
+        found = self.data(delete_data)
         if machines and (lost := sorted(found.loc[found["fate"] == data.KEPT, "delete_data"])):
-            names = ", ".join(lost)
-            fix = f"back it up and name it in delete_data, or leave the machines: {names}"
+            fix = f"back it up and name it in delete_data, or leave the machines: {', '.join(lost)}"
             raise RunbookError("nothing was removed: the cluster keeps data that would go with its machines", fix=fix)
         return found
 
