@@ -1,16 +1,85 @@
-"""The verbs of the Kubernetes API on plain dicts; one builder makes every request."""
+"""The verbs of the Kubernetes API on plain dicts: discovery finds a kind's path, one builder makes all requests."""
 
+from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from platformlib.errors import ApiError, KubeError
-from platformlib.kube.discovery import NOT_FOUND, Discovery, root
 from platformlib.kube.objects import MANAGER, Object, Objects, Reference, reference
-from platformlib.kube.session import Session
+from platformlib.kube.session import GONE, NOT_FOUND, Session
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 PAGE = 500  # objects of one list request
+LIST_ATTEMPTS = 5  # starts of a list whose later pages the server no longer has
 DEPENDENTS_FIRST = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
+
+
+class UnknownKindError(KubeError):
+    """The server does not know this kind: its CustomResourceDefinition is not there, or not yet."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What discovery says of one kind."""
+
+    plural: str
+    namespaced: bool
+    verbs: frozenset[str] = frozenset()
+
+
+class Discovery:
+    """Which REST path serves a kind: asked once for each API version, and again when a kind is missing."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._lock = session, Lock()
+        self._known: dict[str, dict[str, Resource]] = {}
+
+    def resource(self, api_version: str, kind: str) -> Resource:
+        """Raises: UnknownKindError."""
+        found = self._known.get(api_version, {}).get(kind)
+        if found is None:
+            with self._lock:
+                known = self._known.get(api_version, {})
+                found = known.get(kind) or self._refresh(api_version).get(kind)
+        if found is None:
+            fix = "apply its CustomResourceDefinition first, or correct apiVersion and kind"
+            raise UnknownKindError(f"the cluster has no kind {kind} in {api_version}", fix=fix)
+        return found
+
+    def knows(self, api_version: str, kind: str) -> bool:
+        """Whether the server serves this kind now."""
+        try:
+            self.resource(api_version, kind)
+        except UnknownKindError:
+            return False
+        return True
+
+    def kinds(self, api_version: str) -> dict[str, Resource]:
+        """Every kind that the server serves in an API version, asked now."""
+        with self._lock:
+            return self._refresh(api_version)
+
+    def _refresh(self, api_version: str) -> dict[str, Resource]:
+        try:
+            listed = self._session.request("GET", root(api_version)).json().get("resources") or []
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            listed = []
+        # "pods/log" and the like are subresources: they have the kind of another.
+        own = [entry for entry in listed if "/" not in entry["name"]]
+        self._known[api_version] = {
+            entry["kind"]: Resource(entry["name"], bool(entry["namespaced"]), frozenset(entry.get("verbs") or ()))
+            for entry in own
+        }
+        return self._known[api_version]
+
+
+def root(api_version: str) -> str:
+    """`/api/v1` or `/apis/<group>/<version>`."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 class Api:
@@ -20,10 +89,17 @@ class Api:
         self.session = session
         self.discovery = Discovery(session)
 
-    def hurried(self, patience: float) -> "Api":
-        """The same server, with `patience` seconds of retries."""
+    def with_retry_timeout(self, seconds: float) -> "Api":
+        """The same server, with requests that are repeated for `seconds` at most."""
+        return self._twin(self.session.with_retry_timeout(seconds))
+
+    def with_guards(self, guards: tuple[Callable[[], None], ...]) -> "Api":
+        """The same server, with other guards of its writes."""
+        return self._twin(self.session.with_guards(guards))
+
+    def _twin(self, session: Session) -> "Api":
         twin = copy(self)
-        twin.session = self.session.hurried(patience)
+        twin.session = session
         return twin
 
     def call(self, method: str, ref: Reference, *, subresource: str = "", body: Any = None, **options: Any) -> Any:
@@ -50,6 +126,23 @@ class Api:
         scope = f"/namespaces/{ref.namespace}" if resource.namespaced and ref.namespace else ""
         return f"{root(ref.api_version)}{scope}/{resource.plural}" + (f"/{ref.name}" if ref.name else "")
 
+    def namespaced_kinds(self) -> list[tuple[str, str]]:
+        """apiVersion and kind of everything that can be listed and deleted in a namespace, each kind once.
+
+        Aggregated APIs that do not answer are left out: their objects are kept elsewhere.
+        """
+        services = self.list("apiregistration.k8s.io/v1", "APIService")
+        absent = {f"{each['spec'].get('group')}/{each['spec']['version']}" for each in services if not _available(each)}
+        groups = self.session.request("GET", "/apis").json()["groups"]
+        versions = ["v1", *(each["preferredVersion"]["groupVersion"] for each in groups)]
+        return [
+            (version, kind)
+            for version in versions
+            if version not in absent
+            for kind, resource in self.discovery.kinds(version).items()
+            if resource.namespaced and {"list", "delete"} <= resource.verbs
+        ]
+
     def get(self, ref: Reference) -> Object | None:
         """The live object, or None."""
         try:
@@ -61,15 +154,27 @@ class Api:
         return found
 
     def list(self, api_version: str, kind: str, namespace: str = "", **selectors: str | None) -> Objects:
-        """Every object of a kind, page by page; `labelSelector` and `fieldSelector` narrow it."""
-        collection, token = Reference(api_version, kind, namespace, ""), None
+        """Every object of a kind, page by page; `labelSelector` and `fieldSelector` narrow it.
+
+        The server forgets the version that it pages through after some minutes; the list is started again then.
+        """
+        for attempt in range(1, LIST_ATTEMPTS + 1):
+            try:
+                return self._pages(Reference(api_version, kind, namespace, ""), selectors)
+            except ApiError as error:
+                if error.status != GONE or attempt == LIST_ATTEMPTS:
+                    raise
+        raise AssertionError("a list ends by an answer or an error")
+
+    def _pages(self, collection: Reference, selectors: dict[str, str | None]) -> Objects:
+        kind, token = {"apiVersion": collection.api_version, "kind": collection.kind}, None
         found: Objects = []
         while True:
             options: dict[str, Any] = {"limit": str(PAGE), "continue": token, **selectors}
             page = self.call("GET", collection, **options).json()
-            # Items of a list come without their kind.
-            found += [{"apiVersion": api_version, "kind": kind, **item} for item in page["items"]]
-            token = page["metadata"].get("continue")
+            # Items of a list come without their kind; an empty list may come as null.
+            found += [{**kind, **item} for item in page.get("items") or []]
+            token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return found
 
@@ -90,13 +195,26 @@ class Api:
         created: Object = self.call("POST", collection, body=obj, fieldManager=MANAGER).json()
         return created
 
-    def delete(self, ref: Reference) -> bool:
-        """Ask for its deletion; False when it was not there. Workloads stay until their pods are gone."""
-        policy = "Foreground" if ref.kind in DEPENDENTS_FIRST else "Background"
+    def delete(self, ref: Reference, *, uid: str | None = None, policy: str | None = None) -> bool:
+        """Ask for its deletion; False when it was not there. Workloads stay until their pods are gone.
+
+        Args:
+            uid: delete only this incarnation of the object; another one is refused with status 409.
+            policy: what happens to dependents: Foreground, Background or Orphan.
+        """
+        policy = policy or ("Foreground" if ref.kind in DEPENDENTS_FIRST else "Background")
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy}
+        if uid:
+            body["preconditions"] = {"uid": uid}
         try:
-            self.call("DELETE", ref, body={"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy})
+            self.call("DELETE", ref, body=body)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return False
             raise
         return True
+
+
+def _available(service: Object) -> bool:
+    conditions = (service.get("status") or {}).get("conditions") or []
+    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)

@@ -93,7 +93,7 @@ class Lab:
         for machine in self.plan.machines:
             if machine.node.name == name:
                 ssh = self.plan.settings.cluster.ssh
-                return SshMachine(name, str(machine.node.address), ssh, self.plan.folder.parent).command()
+                return SshMachine(name, str(machine.node.address), ssh, self.plan.folder.parent).terminal()
         known = ", ".join(machine.node.name for machine in self.plan.machines)
         raise LabError(f"no machine {name!r} in {self.plan.settings.name}", fix=f"one of {known}")
 
