@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from platformlib.plots.picture import Picture
     from platformlib.plots.reduce import summary
     from platformlib.plots.style import declare
-    from platformlib.plots.tables import Table
+    from platformlib.plots.tables import Table, show_tables
 
 _HOMES = {
     "Log": "logview",
@@ -17,10 +17,11 @@ _HOMES = {
     "Table": "tables",
     "declare": "style",
     "plot": "draw",
+    "show_tables": "tables",
     "summary": "reduce",
 }
 
-__all__ = ["Log", "Picture", "Table", "declare", "plot", "summary"]
+__all__ = ["Log", "Picture", "Table", "declare", "plot", "show_tables", "summary"]
 
 
 def __getattr__(name: str) -> Any:

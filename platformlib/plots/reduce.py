@@ -65,8 +65,12 @@ def keys(columns: "pd.Index[Any]") -> list[str]:
     """What decides a series' colour: its pod, else all its labels; the same in every picture that has it."""
     if columns.nlevels == 1:
         return [str(name) for name in columns]
-    if "pod" in columns.names:
-        return [str(pod) for pod in columns.get_level_values("pod")]
+    own = [name for name in ("pod", "container") if name in columns.names]
+    if "pod" in own:
+        return [
+            "/".join(parts)
+            for parts in zip(*(columns.get_level_values(name).astype("str") for name in own), strict=True)
+        ]
     return ["/".join(map(str, labels)) for labels in columns]
 
 

@@ -226,7 +226,7 @@ def _figure(value: float, unit: str) -> str:
     return f"{int(value)}" if np.isfinite(value) and value == int(value) and not unit else formatted(value, unit)
 
 
-def install() -> None:
+def show_tables() -> None:
     """Show every DataFrame of this notebook as such a table, and log lines as a log. Outside of IPython: nothing."""
     import sys
 

@@ -164,11 +164,11 @@ def test_only_lines_with_times_are_a_log() -> None:
 def test_a_notebook_shows_frames_as_tables_and_lines_as_a_log() -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from platformlib.plots.tables import install
+    from platformlib.plots.tables import show_tables
 
     shell = InteractiveShell.instance()
     try:
-        install()
+        show_tables()
         formatter: Any = shell.display_formatter
         shown, _ = formatter.format(CHECKS)
         assert "pl-table" in shown["text/html"]
