@@ -5,10 +5,11 @@ from copy import copy
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
+from urllib.parse import quote
 
 from platformlib.errors import ApiError, KubeError
 from platformlib.kube.objects import MANAGER, Object, Objects, Reference, reference
-from platformlib.kube.session import GONE, NOT_FOUND, Session
+from platformlib.kube.session import GONE, NOT_FOUND, Response, Session
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 PAGE = 500  # objects of one list request
@@ -63,7 +64,7 @@ class Discovery:
 
     def _refresh(self, api_version: str) -> dict[str, Resource]:
         try:
-            listed = self._session.request("GET", root(api_version)).json().get("resources") or []
+            listed = self._session.request("GET", root(api_version)).object().get("resources") or []
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -102,7 +103,7 @@ class Api:
         twin.session = session
         return twin
 
-    def call(self, method: str, ref: Reference, *, subresource: str = "", body: Any = None, **options: Any) -> Any:
+    def call(self, method: str, ref: Reference, *, subresource: str = "", body: Any = None, **options: Any) -> Response:
         """One request to an object, or to its collection when the reference has no name.
 
         Raises:
@@ -123,13 +124,13 @@ class Api:
         resource = self.discovery.resource(ref.api_version, ref.kind)
         if resource.namespaced and ref.name and not ref.namespace:
             raise KubeError(f"{ref} has no namespace", fix="set metadata.namespace")
-        scope = f"/namespaces/{ref.namespace}" if resource.namespaced and ref.namespace else ""
-        return f"{root(ref.api_version)}{scope}/{resource.plural}" + (f"/{ref.name}" if ref.name else "")
+        scope = f"/namespaces/{quote(ref.namespace, '')}" if resource.namespaced and ref.namespace else ""
+        return f"{root(ref.api_version)}{scope}/{resource.plural}" + (f"/{quote(ref.name, '')}" if ref.name else "")
 
     def get(self, ref: Reference) -> Object | None:
         """The live object, or None."""
         try:
-            found: Object = self.call("GET", ref).json()
+            found: Object = self.call("GET", ref).object()
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -154,7 +155,7 @@ class Api:
         found: Objects = []
         while True:
             options: dict[str, Any] = {"limit": str(PAGE), "continue": token, **selectors}
-            page = self.call("GET", collection, **options).json()
+            page = self.call("GET", collection, **options).object()
             # Items of a list come without their kind; an empty list may come as null.
             found += [{**kind, **item} for item in page.get("items") or []]
             token = (page.get("metadata") or {}).get("continue")
@@ -168,15 +169,13 @@ class Api:
             obj = {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "namespace"}}
         options = {"fieldManager": MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
         dry = {"dryRun": "All"} if dry_run else {}
-        answer: Object = self.call("PATCH", ref, body=obj, content=APPLY, **options, **dry).json()
-        return answer
+        return self.call("PATCH", ref, body=obj, content=APPLY, **options, **dry).object()
 
     def create(self, obj: Object) -> Object:
         """Create by POST: fails with status 409 when it is there, so that one of two wins."""
         ref = reference(obj)
         collection = Reference(ref.api_version, ref.kind, ref.namespace, "")
-        created: Object = self.call("POST", collection, body=obj, fieldManager=MANAGER).json()
-        return created
+        return self.call("POST", collection, body=obj, fieldManager=MANAGER).object()
 
     def delete(self, ref: Reference, *, uid: str | None = None, policy: str | None = None) -> bool:
         """Ask for its deletion; False when it was not there. Workloads stay until their pods are gone.
