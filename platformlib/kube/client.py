@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformlib.kube import apply as applying
+from platformlib.kube import deletion, identity, inventory, lease
 from platformlib.kube import diff as differing
 from platformlib.kube import events as eventful
-from platformlib.kube import identity, inventory, lease
 from platformlib.kube import wait as waiting
 from platformlib.kube.api import Api
 from platformlib.kube.credentials import Credentials
-from platformlib.kube.deletion import wait_gone
 from platformlib.kube.identity import Identity
 from platformlib.kube.objects import Object, Objects, Reference, reference
 from platformlib.kube.report import OnEvent
@@ -167,7 +166,7 @@ class Kube:
             WaitTimeout: naming the finalizer or condition that holds an object.
         """
         self._verify()
-        return inventory.prune(
+        return deletion.prune(
             self.api, layer, map(reference, keep), delete_data=delete_data, timeout=timeout, on_event=on_event
         )
 
@@ -184,14 +183,16 @@ class Kube:
         What is kept leaves the inventory, too: it is nobody's then, and its labels tell where it came from.
         """
         self._verify()
-        return inventory.uninstall(self.api, layer, delete_data=delete_data, timeout=timeout, on_event=on_event)
+        return deletion.uninstall(self.api, layer, delete_data=delete_data, timeout=timeout, on_event=on_event)
 
     def delete(self, obj: Object | Reference, *, timeout: float = 120) -> bool:
         """Delete one object and wait until it is gone; False when it was not there."""
         self._verify()
         ref = obj if isinstance(obj, Reference) else reference(obj)
-        there = self.api.delete(ref)
-        wait_gone(self.api, [ref], timeout=timeout)
+        live = self.api.get_if_known(ref)
+        there = live is not None and self.api.delete(ref, uid=live["metadata"]["uid"])
+        if live:
+            deletion.wait_gone(self.api, {ref: live}, timeout=timeout)
         return there
 
     def service(self, namespace: str, name: str, port: int | str, *, scheme: str = "http") -> ServiceRoute:

@@ -185,7 +185,14 @@ class Session:
             guard()
 
     def request(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None, content: str = JSON
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content: str = JSON,
+        accept: str = JSON,
     ) -> Response:
         """Send until it is answered; only failures that may pass are retried. Every verb used here may be repeated.
 
@@ -194,17 +201,19 @@ class Session:
         """
         given = {key: value for key, value in (params or {}).items() if value is not None}
         encoded = None if body is None else msgspec.json.encode(body)
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"} | ({"Content-Type": content} if encoded else {})
         try:
             for attempt in stamina.retry_context(on=_is_transient, attempts=None, timeout=self._retry_timeout):
                 with attempt:
-                    return self._attempt(method, path, given, encoded, content)
+                    return self._attempt(method, path, given, encoded, headers)
         except urllib3.exceptions.HTTPError as error:
             raise self._no_answer(error) from None
         raise AssertionError("a retry ends by an answer or an error")
 
-    def _attempt(self, method: str, path: str, params: Mapping[str, Any], body: bytes | None, content: str) -> Response:
+    def _attempt(
+        self, method: str, path: str, params: Mapping[str, Any], body: bytes | None, headers: dict[str, str]
+    ) -> Response:
         url = f"{path}?{urlencode(params)}" if params else path
-        headers = {"Accept": JSON, "Accept-Encoding": "gzip"} | ({"Content-Type": content} if body else {})
 
         def send(pool: Pool, own: Credentials) -> urllib3.BaseHTTPResponse:
             # Asked for each sending: credentials that were read again may lead to another cluster.
