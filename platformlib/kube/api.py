@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from platformlib.errors import ApiError, KubeError
+from platformlib.kube.batch import combine_errors, each
 from platformlib.kube.objects import MANAGER, Object, Objects, Reference, reference
-from platformlib.kube.parallel import combine_errors, each
 from platformlib.kube.session import GONE, JSON, NOT_FOUND, Response, Session
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from platformlib.errors import ApiError, ApplyConflict, KubeError
 from platformlib.kube import inventory
 from platformlib.kube.api import Api, UnknownKindError
+from platformlib.kube.batch import OnEvent, Progress, combine_errors, each, frame
 from platformlib.kube.deletion import wait_gone
 from platformlib.kube.growth import Expansion, Growth, expansions, grow, growing, with_live_sizes
 from platformlib.kube.objects import (
@@ -29,8 +30,6 @@ from platformlib.kube.objects import (
     prepared,
     reference,
 )
-from platformlib.kube.parallel import combine_errors, each
-from platformlib.kube.report import OnEvent, Progress, frame
 from platformlib.kube.session import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND
 from platformlib.polling import poll
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,11 @@ from platformlib.kube import diff as differing
 from platformlib.kube import events as eventful
 from platformlib.kube import wait as waiting
 from platformlib.kube.api import Api
+from platformlib.kube.batch import OnEvent
 from platformlib.kube.credentials import Credentials
 from platformlib.kube.identity import Identity
 from platformlib.kube.objects import Object, Objects, Reference, reference
-from platformlib.kube.report import OnEvent
-from platformlib.kube.service import ServiceRoute
-from platformlib.kube.session import Session
+from platformlib.kube.session import ServiceRoute, Session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +51,18 @@ class Kube:
     def dry_run(self) -> bool:
         """Whether this handle refuses every write."""
         return self.api.session.dry_run
+
+    @cached_property
+    def api_client(self) -> Any:
+        """A `kubernetes.client.ApiClient` for code that speaks the official package, under the same dry run and checks.
+
+        Example:
+            from kubernetes.client import CoreV1Api
+            CoreV1Api(kube.api_client).list_namespaced_pod("default")
+        """
+        from platformlib.kube.official import GuardedClient
+
+        return GuardedClient(self.api.session)
 
     def __repr__(self) -> str:
         own = self.api.session.credentials

@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 
 from platformlib.errors import ApiError, KubeError
 from platformlib.kube.api import Api, UnknownKindError
+from platformlib.kube.batch import combine_errors, each
 from platformlib.kube.objects import LAYER_LABEL, LEFTOVERS, Object, Objects, Reference, annotation, labels, reference
-from platformlib.kube.parallel import combine_errors, each
 from platformlib.kube.session import NOT_FOUND
 
 CLAIM = ("v1", "PersistentVolumeClaim")

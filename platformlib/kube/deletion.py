@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from platformlib.errors import ApiError, KubeError, WaitTimeout
 from platformlib.kube import inventory
 from platformlib.kube.api import Api
+from platformlib.kube.batch import OnEvent, Progress, combine_errors, each, frame
 from platformlib.kube.contents import CLAIM, claims_of, held, instances
 from platformlib.kube.growth import MERGE_PATCH, retain_claims
 from platformlib.kube.objects import (
@@ -26,8 +27,6 @@ from platformlib.kube.objects import (
     labels,
     reference,
 )
-from platformlib.kube.parallel import combine_errors, each
-from platformlib.kube.report import OnEvent, Progress, frame
 from platformlib.kube.session import CONFLICT
 from platformlib.polling import poll
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from platformlib.kube import inventory
 from platformlib.kube.api import Api
 from platformlib.kube.apply import Step, comparable, plan
+from platformlib.kube.batch import frame
 from platformlib.kube.deletion import WOULD_DELETE, Removal
 from platformlib.kube.objects import LAYER_LABEL, Object, Reference, labels, prepared, reference
-from platformlib.kube.report import frame
 
 if TYPE_CHECKING:
     import pandas as pd
