@@ -96,6 +96,15 @@ def root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
+def _checked(item: Any, collection: Reference) -> Object:
+    """An item of a list that is an object. Raises: KubeError."""
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise KubeError(f"the server lists a {collection.kind} that has no name")
+    found: Object = item
+    return found
+
+
 class Api:
     """Get, list, apply, create, delete. Errors are `ApiError` (refused) or `KubeError` (no answer)."""
 
@@ -185,7 +194,7 @@ class Api:
             page = self.call("GET", collection, accept=accept, **options).object()
             about = page.get("metadata") or {}
             # An empty list may come as null. Items come without their kind, or with that of their metadata.
-            found += [{**item, **kind} for item in page.get("items") or []]
+            found += [{**_checked(item, collection), **kind} for item in page.get("items") or []]
             if most is not None and len(found) + int(about.get("remainingItemCount") or 0) > most:
                 return None
             token = about.get("continue")

@@ -32,7 +32,7 @@ Key = tuple[Reference, str, str, str]
 def wait(api: Api, refs: Sequence[Reference], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
     """See `Kube.wait`."""
     waiting, tell = Waiting(sorted(set(refs), key=lambda ref: ref.order)), _teller(on_event)
-    hasty = api.with_retry_timeout(min(REPORT, timeout))
+    hasty = api.with_retry_timeout(min(REPORT, max(timeout, INTERVAL)))
 
     def look() -> bool:
         if final := waiting.look(hasty):
