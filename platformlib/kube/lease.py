@@ -155,8 +155,7 @@ def _taken(api: Api, ref: Reference, live: Object | None, holder: str) -> Object
 
 
 def _put(api: Api, obj: Object) -> Object:
-    answer: Object = api.call("PUT", reference(obj), body=obj).json()
-    return answer
+    return api.call("PUT", reference(obj), body=obj).object()
 
 
 def _now() -> str:

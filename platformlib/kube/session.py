@@ -1,21 +1,26 @@
 """One HTTP session with the API server: timeouts, retries, renewed credentials, and the switch that forbids writes."""
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, Protocol
+from urllib.parse import unquote, urlencode
 from weakref import finalize
 
-import httpx
+import msgspec
 import stamina
+import urllib3
 
 from platformlib.errors import ApiError, DryRunRefused, KubeError
 from platformlib.kube.credentials import Credentials
 
-TIMEOUT = httpx.Timeout(30, connect=5)  # seconds
+TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
+CONNECTIONS = 32  # kept open at most
 RETRY_TIMEOUT = 45.0  # seconds of retries while a control plane restarts
+SUCCESS = range(200, 300)
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, INVALID = 401, 403, 404, 409, 410, 422
 TOO_MANY, SERVER_ERROR = 429, 500
 TRANSIENT = frozenset({TOO_MANY, 502, 503, 504})
@@ -53,37 +58,106 @@ def is_write(method: str, path: str, params: Mapping[str, Any] | None = None) ->
     return (params or {}).get("dryRun") != "All"
 
 
+class Pool(Protocol):
+    """What sends requests: urllib3's pools, and what replaces the network in tests."""
+
+    def request(self, method: str, url: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Send one request."""
+
+    def clear(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer that was read to its end."""
+
+    status: int
+    content: bytes
+
+    def json(self) -> Any:
+        """The decoded body. Raises: KubeError when it is no JSON."""
+        try:
+            return msgspec.json.decode(self.content)
+        except msgspec.DecodeError as error:
+            start = self.content[:80].decode(errors="replace")
+            fix = "is this the address of a Kubernetes API server?"
+            raise KubeError(f"the answer is not JSON ({error}): {start!r}", fix=fix) from None
+
+    def object(self) -> dict[str, Any]:
+        """The decoded body, which is a JSON object. Raises: KubeError when it is not."""
+        found = self.json()
+        if not isinstance(found, dict):
+            fix = "is this the address of a Kubernetes API server?"
+            raise KubeError(f"the answer is a {type(found).__name__}, not an object", fix=fix)
+        return found
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.content.decode(errors="replace")
+
+
+class Connection:
+    """Credentials and the connections that were opened with them, shared by all sessions that were made of one."""
+
+    def __init__(self, credentials: Credentials, pool: Pool | None) -> None:
+        self.credentials, self._given, self._lock = credentials, pool, Lock()
+        self.pool = self._connect()
+
+    def _connect(self) -> Pool:
+        if self._given is not None:
+            return self._given
+        own = self.credentials
+        how: dict[str, Any] = {"maxsize": CONNECTIONS, "timeout": TIMEOUT, "retries": False, "ssl_context": own.tls}
+        pool: Pool = urllib3.ProxyManager(own.proxy, **how) if own.proxy else urllib3.PoolManager(**how)
+        finalize(self, pool.clear)
+        return pool
+
+    def send(self, request: Callable[[Pool, Credentials], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
+        """Send a request; once more, with what the kubeconfig says by then, when the credentials are not accepted."""
+        known = self.credentials
+        answer = request(self.pool, known)
+        if answer.status != UNAUTHORIZED:
+            return answer
+        answer.drain_conn()
+        self._renew(known)
+        return request(self.pool, self.credentials)
+
+    def _renew(self, refused: Credentials) -> None:
+        """Read the kubeconfig again, once for all threads: a token, a certificate or the whole file may be newer."""
+        with self._lock:
+            if self.credentials is refused:
+                self.credentials = Credentials.load(refused.path, refused.context)
+                self.pool = self._connect()
+
+
 class Session:
-    """Thread-safe. `transport` replaces the network in tests.
+    """Thread-safe.
 
     Args:
-        dry_run: refuse every write, whoever asks.
+        pool: replaces the network in tests.
         retry_timeout: seconds for which a request is repeated that failed for a reason that may pass.
+        dry_run: refuse every write, whoever asks.
     """
 
     def __init__(
         self,
         credentials: Credentials,
         *,
-        transport: httpx.BaseTransport | None = None,
+        pool: Pool | None = None,
         retry_timeout: float = RETRY_TIMEOUT,
         dry_run: bool = False,
     ) -> None:
-        self.credentials, self.dry_run = credentials, dry_run
+        self.connection = Connection(credentials, pool)
+        self.dry_run, self._retry_timeout = dry_run, retry_timeout
         # Called before every write; raises to refuse it.
         self.guards: tuple[Callable[[], None], ...] = ()
-        self._transport, self._retry_timeout, self._lock = transport, retry_timeout, Lock()
-        self._client = self._connect()
 
-    def _connect(self) -> httpx.Client:
-        own = self.credentials
-        limits = httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=30)
-        client = httpx.Client(
-            base_url=own.server, verify=own.tls, proxy=own.proxy, transport=self._transport,
-            timeout=TIMEOUT, limits=limits, trust_env=False,
-        )  # fmt: skip
-        finalize(self, client.close)
-        return client
+    @property
+    def credentials(self) -> Credentials:
+        """What the session authenticates with now."""
+        return self.connection.credentials
 
     def with_retry_timeout(self, seconds: float) -> "Session":
         """The same connections, for a caller that polls and has a deadline of its own."""
@@ -112,47 +186,47 @@ class Session:
             guard()
 
     def request(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None, content: str = JSON
-    ) -> httpx.Response:
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content: str = JSON,
+        accept: str = JSON,
+    ) -> Response:
         """Send until it is answered; only failures that may pass are retried. Every verb used here may be repeated.
 
         Raises:
             ApiError: the server refused. KubeError: it did not answer. DryRunRefused: a write on a dry session.
         """
         given = {key: value for key, value in (params or {}).items() if value is not None}
-        options = {"params": given, "headers": {"Content-Type": content}, "json": body}
+        encoded = None if body is None else msgspec.json.encode(body)
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"} | ({"Content-Type": content} if encoded else {})
         try:
             for attempt in stamina.retry_context(on=_is_transient, attempts=None, timeout=self._retry_timeout):
                 with attempt:
-                    self.permit(method, path, given)
-                    return self._send(method, path, options)
-        except httpx.TransportError as error:
+                    return self._attempt(method, path, given, encoded, headers)
+        except urllib3.exceptions.HTTPError as error:
             raise self._no_answer(error) from None
         raise AssertionError("a retry ends by an answer or an error")
 
-    def _send(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
-        client = self._client
-        response = self._once(client, method, path, options)
-        if response.status_code == UNAUTHORIZED:
-            client = self._renew(client)
-            # The file that was read again may lead to another cluster.
-            self.permit(method, path, options["params"])
-            response = self._once(client, method, path, options)
-        if response.is_success:
-            return response
-        raise _refusal(response, self.credentials)
+    def _attempt(
+        self, method: str, path: str, params: Mapping[str, Any], body: bytes | None, headers: dict[str, str]
+    ) -> Response:
+        url = f"{path}?{urlencode(params)}" if params else path
 
-    def _once(self, client: httpx.Client, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
-        headers = {"Accept": JSON, **options["headers"], **self.credentials.headers()}
-        return client.request(method, path, **{**options, "headers": headers})
+        def send(pool: Pool, own: Credentials) -> urllib3.BaseHTTPResponse:
+            # Asked for each sending: credentials that were read again may lead to another cluster.
+            self.permit(method, path, params)
+            sent = {**headers, **own.headers()}
+            return pool.request(method, f"{own.server}{url}", body=body, headers=sent, redirect=False)
 
-    def _renew(self, refused: httpx.Client) -> httpx.Client:
-        """Read the kubeconfig again, once for all threads: a token, a certificate or the whole file may be newer."""
-        with self._lock:
-            if self._client is refused:
-                self.credentials = Credentials.load(self.credentials.path, self.credentials.context)
-                self._client = self._connect()
-            return self._client
+        answer = self.connection.send(send)
+        response = Response(answer.status, answer.data)
+        if response.status not in SUCCESS:
+            raise _refusal(response, answer.reason or "", self.credentials)
+        return response
 
     def _no_answer(self, error: Exception) -> KubeError:
         server = self.credentials.server
@@ -168,19 +242,18 @@ def _is_transient(error: Exception) -> bool:
         words = str(error)
         known = any(each in words for each in TRANSIENT_WORDS)
         return error.status in TRANSIENT or (error.status == SERVER_ERROR and known)
-    return isinstance(error, httpx.TransportError) and "CERTIFICATE" not in str(error).upper()
+    return isinstance(error, urllib3.exceptions.HTTPError) and "CERTIFICATE" not in str(error).upper()
 
 
-def _refusal(response: httpx.Response, credentials: Credentials) -> ApiError:
+def _refusal(response: Response, phrase: str, credentials: Credentials) -> ApiError:
     """The server's Status object as an error."""
     try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    status: dict[str, Any] = answer if isinstance(answer, dict) else {"message": response.text[:500]}
-    code, details = response.status_code, status.get("details")
+        status = response.object()
+    except KubeError:
+        status = {"message": response.text[:500]}
+    code, details = response.status, status.get("details")
     causes = (details.get("causes") if isinstance(details, dict) else None) or []
-    message = str(status.get("message") or response.reason_phrase)
+    message = str(status.get("message") or phrase)
     fix = _fix(code, credentials)
     return ApiError(message, status=code, reason=str(status.get("reason") or ""), causes=causes, fix=fix)
 
@@ -191,3 +264,38 @@ def _fix(code: int, credentials: Credentials) -> str:
         UNAUTHORIZED: f"the credentials of {who} were not accepted: renew them",
         FORBIDDEN: f"{who} lacks the right: bind it to a role that has it",
     }.get(code, "")
+
+
+@dataclass(frozen=True)
+class ServiceRoute:
+    """A service's base URL with the kubeconfig's credentials: no port-forward, no ingress.
+
+    `httpx.Client(base_url=route.base_url, verify=route.ssl_context(), proxy=route.proxy)`, with `route.headers()` on
+    each request: a bearer token may have been renewed since the last.
+    """
+
+    namespace: str
+    name: str
+    port: int | str
+    scheme: str
+    _session: Session = field(repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """Without a slash at its end."""
+        target = f"{self.name}:{self.port}" if self.scheme == "http" else f"{self.scheme}:{self.name}:{self.port}"
+        server = self._session.credentials.server
+        return f"{server}/api/v1/namespaces/{self.namespace}/services/{target}/proxy"
+
+    @property
+    def proxy(self) -> str | None:
+        """The HTTP proxy of the kubeconfig or of the environment, if one is on the way to the server."""
+        return self._session.credentials.proxy
+
+    def headers(self) -> dict[str, str]:
+        """The authorization of one request; empty with client certificates."""
+        return self._session.credentials.headers()
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Trusts the kubeconfig's authority and carries its client certificate."""
+        return self._session.credentials.tls

@@ -126,11 +126,9 @@ class Installed:
         """Delete what is no longer rendered. A layer that renders nothing at all is only removed by `uninstall`."""
         import pandas as pd
 
-        recorded, kept = kube.inventory(self.name), {reference(obj).identity for obj in objects}
         if not objects:
-            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in recorded]
+            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in kube.inventory(self.name)]
             return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
-        data.retain(kube, [ref for ref in recorded if ref.identity not in kept])
         return kube.prune(self.name, objects, on_event=tell)
 
     def wait(self, timeout: float = READY_WITHIN) -> "pd.DataFrame":
@@ -197,7 +195,8 @@ class Installed:
             kube = self.kube
             self._require_installed()
             self._require_unneeded()
-            data.table(kube, delete_data)
+            if delete_data:
+                data.table(kube, delete_data)
             with kube.lock(LOCK):
                 return step.done(
                     data.uninstall(kube, self.name, delete_data=delete_data, timeout=timeout, on_event=step.tell)
@@ -334,7 +333,8 @@ class Stack:
         """
         if self.kube is None:
             raise ClusterError(NO_CLUSTER)
-        data.table(self.kube, delete_data)
+        if delete_data:
+            data.table(self.kube, delete_data)
         names = inventories(self.kube)
         return _labelled([(name, self[name].uninstall(delete_data=delete_data, timeout=timeout)) for name in names])
 
