@@ -1,4 +1,4 @@
-"""Commands on a platform: check, install, status, diff, claim, uninstall; and the list of named queries."""
+"""Commands on a platform: check, install, status, diff, claim, uninstall."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,10 +133,3 @@ def uninstall(
         raise KubeError("the cluster does not answer, so nothing is known of its layers")
     show.table(target.removal.data(named), "data")
     target.layer(layer).uninstall(delete_data=named)
-
-
-def queries() -> None:
-    """The named queries: what each asks, its parameters and its unit."""
-    from platformlib.query import Catalog
-
-    show.table(Catalog().table().drop(columns="description"))

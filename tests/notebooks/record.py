@@ -34,6 +34,7 @@ def platform(url: str, folder: Path) -> dict[str, Any]:
     document["cluster"] |= {
         "distribution": "existing",
         "kubeconfig": str(kubeconfig(folder / "kubeconfig", url, "lab")),
+        "context": "lab",
     }
     return document
 
