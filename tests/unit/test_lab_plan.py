@@ -18,6 +18,7 @@ from platformlib.lab import plan as plans
 from platformlib.lab.machine import mounts, nspawn
 from platformlib.lab.plan import Made, Plan, Record, owned_by_others, plan, read
 from platformlib.lab.services import refused_lookups
+from platformlib.paths import state_root
 from platformlib.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ class TestParameters:
         ]
         assert (lab.cluster.ssh.user, lab.cluster.ssh.identity, lab.cluster.kubeconfig) == ("root", None, None)
         assert str(lab.registry.mirror) == "http://192.168.1.1:5000/"
-        assert plan(lab).state != plans.state_root() / "homelab"
+        assert plan(lab).state != state_root() / "homelab"
 
     def test_what_is_replaced_is_said(self) -> None:
         node = {"name": "m0", "address": "192.168.77.2", "role": "control-plane", "connection": "local"}
@@ -263,7 +264,7 @@ class TestRange:
 class TestHost:
     def missing(self, memory: str = "64Mi") -> list[str]:
         whole = settings().model_dump(mode="json") | {"lab": {"machine": {"memory": memory}, "internet": True}}
-        return list(host.missing(pl.load(whole), plans.state_root() / "here"))
+        return list(host.missing(pl.load(whole), state_root() / "here"))
 
     def test_more_memory_than_the_host_has_is_refused(self) -> None:
         assert any("2 machines of 900Ti are more than this host's" in fault for fault in self.missing("900Ti"))
