@@ -1,7 +1,7 @@
 """Server-side apply of many objects: a plan by dry run that may refuse everything, then the changes in order."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from platformlib.errors import KubeError
@@ -9,7 +9,7 @@ from platformlib.kube import inventory
 from platformlib.kube.api import Api
 from platformlib.kube.deletion import wait_gone
 from platformlib.kube.objects import Object, Objects, Reference, by_rank, prepared, reference
-from platformlib.kube.parallel import each, together
+from platformlib.kube.parallel import combine_errors, each
 from platformlib.kube.plan import Step, crds, explained, plan, refuse
 from platformlib.kube.report import OnEvent, Progress, frame
 
@@ -26,6 +26,7 @@ def apply(
     objects: Sequence[Object],
     *,
     layer: str,
+    adopt: Collection[str] = frozenset(),  # noqa: ARG001
     dry_run: bool = False,
     take_ownership: bool = False,
     on_event: OnEvent | None = None,
@@ -72,7 +73,9 @@ def _execute(api: Api, steps: Sequence[Step], *, force: bool, tell: Callable[[St
         done, failed = each(lambda step: _one(api, step, force=force, tell=tell), [pending[ref] for ref in rank])
         if failed:
             rest = len(pending) - sum(ref.rank < rank[0].rank for ref in pending) - len(done)
-            raise together(failed, heading=f"{rest} of {len(pending)} changes were not made; apply again to go on")
+            raise combine_errors(
+                failed, heading=f"{rest} of {len(pending)} changes were not made; apply again to go on"
+            )
         finished += done
         for definition in crds(step.wanted for step in done):
             _served(api, definition)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from platformlib.errors import WaitTimeout
-from platformlib.kube.api import Api
-from platformlib.kube.discovery import UnknownKindError
+from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.objects import LAYER_LABEL, Object, Reference, by_rank
-from platformlib.kube.parallel import each, together
+from platformlib.kube.parallel import combine_errors, each
 from platformlib.kube.report import OnEvent, Progress
 
 FIX = (
@@ -27,7 +26,7 @@ def delete_all(
     for rank in reversed(by_rank(refs)):
         actions, failed = each(lambda ref: _delete(api, ref, layer), rank)
         if failed:
-            raise together(failed, heading=f"{verb} {layer}: {len(failed)} objects could not be deleted")
+            raise combine_errors(failed, heading=f"{verb} {layer}: {len(failed)} objects could not be deleted")
         deleted = [ref for ref, action in zip(rank, actions, strict=True) if action == "deleted"]
         wait_gone(api, deleted, timeout=max(1.0, timeout - (time.monotonic() - began)))
         rows += [{**ref.row, "action": action} for ref, action in zip(rank, actions, strict=True)]
@@ -64,7 +63,7 @@ def wait_gone(api: Api, refs: Sequence[Reference], *, timeout: float) -> None:
     while left:
         live, failed = each(lambda ref: (ref, _live(api, ref)), left)
         if failed:
-            raise together(failed, heading="cannot see whether the deleted objects are gone")
+            raise combine_errors(failed, heading="cannot see whether the deleted objects are gone")
         left = [ref for ref, obj in live if obj]
         if left and time.monotonic() > deadline:
             held = "\n    ".join(f"{ref}: {_holder(obj)}" for ref, obj in live if obj)

@@ -4,7 +4,7 @@ A run that is killed in between leaves a reference too many, never an object tha
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from platformlib.kube.api import Api
@@ -58,7 +58,13 @@ def surplus(api: Api, layer: str, keep: Iterable[Reference]) -> list[Reference]:
 
 
 def prune(
-    api: Api, layer: str, keep: Iterable[Reference], *, timeout: float, on_event: OnEvent | None
+    api: Api,
+    layer: str,
+    keep: Iterable[Reference],
+    *,
+    delete_data: Collection[str],  # noqa: ARG001
+    timeout: float,
+    on_event: OnEvent | None,
 ) -> "pd.DataFrame":
     """See `Kube.prune`."""
     extra = surplus(api, layer, keep)
@@ -68,7 +74,14 @@ def prune(
     return _table(rows)
 
 
-def uninstall(api: Api, layer: str, *, timeout: float, on_event: OnEvent | None) -> "pd.DataFrame":
+def uninstall(
+    api: Api,
+    layer: str,
+    *,
+    delete_data: Collection[str],  # noqa: ARG001
+    timeout: float,
+    on_event: OnEvent | None,
+) -> "pd.DataFrame":
     """See `Kube.uninstall`."""
     rows = delete_all(api, read(api, layer), layer=layer, verb="uninstall", timeout=timeout, on_event=on_event)
     api.delete(parent(layer))

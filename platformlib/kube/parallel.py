@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from platformlib.errors import KubeError
@@ -23,13 +24,19 @@ def each(
             return error
 
     given = list(items)
+    # The threads inherit the context: which leases the caller holds.
     with ThreadPoolExecutor(THREADS) as pool:
-        answers = list(pool.map(attempt, given))
+        futures = [pool.submit(copy_context().run, attempt, item) for item in given]
+        try:
+            answers = [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     failed = [(item, answer) for item, answer in zip(given, answers, strict=True) if isinstance(answer, KubeError)]
     return [answer for answer in answers if not isinstance(answer, KubeError)], failed
 
 
-def together(failed: Iterable[tuple[object, KubeError]], *, heading: str) -> KubeError:
+def combine_errors(failed: Iterable[tuple[object, KubeError]], *, heading: str) -> KubeError:
     """One error for many; a single one keeps its own fix."""
     errors = [error for _, error in failed]
     sentences = [str(error).split("\n  fix:")[0] for error in errors]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from platformlib.errors import ApiError, ApplyConflict, KubeError
-from platformlib.kube.api import Api
-from platformlib.kube.discovery import NOT_FOUND, UnknownKindError
+from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.objects import MANAGER, Object, Reference, reference
-from platformlib.kube.parallel import together
+from platformlib.kube.parallel import combine_errors
+from platformlib.kube.session import NOT_FOUND
 
 Action = Literal["created", "configured", "unchanged"]
 FORBIDDEN, CONFLICT, INVALID = 403, 409, 422
@@ -121,7 +121,7 @@ def _conflict(cause: Mapping[str, str]) -> str:
 def refuse(failed: Sequence[tuple[object, KubeError]]) -> KubeError:
     """The error of a plan that cannot be carried out."""
     heading = f"nothing was changed: {len(failed)} object(s) cannot be applied"
-    error = together(failed, heading=heading)
+    error = combine_errors(failed, heading=heading)
     if all(isinstance(each, ApplyConflict) for _, each in failed):
         message = str(error).split("\n  fix:", maxsplit=1)[0]
         return ApplyConflict(message, fix=error.fix)

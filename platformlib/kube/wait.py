@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from platformlib.errors import ApiError, KubeError, TerminalCondition, WaitTimeout
-from platformlib.kube.api import Api
-from platformlib.kube.causes import Watch, explain
-from platformlib.kube.discovery import UnknownKindError
-from platformlib.kube.events import WARNINGS
+from platformlib.kube import events
+from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.objects import Objects, Reference
+from platformlib.kube.pods import CRASHES, Trouble, selected
 from platformlib.kube.readiness import Readiness, assess
 from platformlib.kube.report import OnEvent, Progress, frame
 
@@ -21,8 +22,72 @@ EAGER, INTERVAL, REPORT = 0.2, 1.0, 5.0  # seconds between the first polls, betw
 SHOWN = 3  # objects that a report names
 FORBIDDEN, SERVER_ERROR = 403, 500
 SETTLING = 15.0  # seconds in which an API server that has just booted refuses all, until it has read its rules
-SELECTORS = {"Event": WARNINGS}
+SELECTORS = {"Event": events.WARNINGS}
 FIX = "mend the cause, then run again: what is ready already is not touched"
+
+
+LINES = 8  # log lines of a crashed container
+Key = tuple[Reference, str, str, str]
+
+
+@dataclass
+class FailureTracker:
+    """Remembers since when each trouble lasts, and how many restarts a container had at first sight."""
+
+    _since: dict[Key, float] = field(default_factory=dict)
+    _restarts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def final(self, ref: Reference, trouble: Trouble | None, now: float) -> bool:
+        """Whether the trouble has outlasted its grace. `now` is in seconds of any steady clock."""
+        key = (ref, trouble.topic, trouble.pod, trouble.container) if trouble else None
+        # What was interrupted starts anew.
+        self._since = {known: since for known, since in self._since.items() if known[0] != ref or known == key}
+        if trouble is None or key is None:
+            return False
+        since = self._since.setdefault(key, now)
+        return self._crashed(trouble) or (trouble.grace is not None and now - since >= trouble.grace)
+
+    def _crashed(self, trouble: Trouble) -> bool:
+        """A crash loop is final after some restarts, if one more was seen: it may be an old one, mended just now."""
+        if not trouble.crashing:
+            return False
+        first = self._restarts.setdefault((trouble.pod, trouble.container), trouble.restarts)
+        return trouble.restarts >= CRASHES and trouble.restarts > first
+
+
+def explain(api: Api, ref: Reference, state: Readiness) -> str:
+    """The newest warning of the object or its pods, and the last lines of a container that crashed."""
+    try:
+        return "".join([_warning(api, ref), _last_words(api, ref, state.trouble)])
+    except KubeError:
+        return ""  # the cause itself has been named; this would have been more of it
+
+
+def _warning(api: Api, ref: Reference) -> str:
+    if not ref.namespace:
+        return ""
+    live = api.get(ref) or {}
+    selector = (live.get("spec") or {}).get("selector")
+    # A Service's selector is a plain mapping: its pods are told of by their own workload.
+    pods = selected(api.list("v1", "Pod", ref.namespace), selector) if ref.kind != "Service" else []
+    names = [pod["metadata"]["name"] for pod in pods] + ([ref.name] if ref.kind == "Pod" else [])
+    event = events.newest(events.of_namespace(api, ref.namespace), ref.kind, ref.name, names)
+    if event is None:
+        return ""
+    age = (datetime.now(UTC) - events.seen_at(event)).total_seconds()
+    return f"\n      last warning, {age:.0f} s ago: {event.get('reason')}: {(event.get('message') or '').strip()}"
+
+
+def _last_words(api: Api, ref: Reference, trouble: Trouble | None) -> str:
+    if not (trouble and trouble.crashing):
+        return ""
+    for previous in (True, False):
+        try:
+            text = events.logs(api, ref.namespace, trouble.pod, trouble.container, tail=LINES, previous=previous)
+        except KubeError:
+            continue
+        return "".join(f"\n      | {line}" for line in text.splitlines()[-LINES:])
+    return ""
 
 
 class Snapshot:
@@ -55,7 +120,7 @@ class Waiting:
         self.began = time.monotonic()
         self.states = {ref: Readiness(False, "not looked at yet") for ref in refs}
         self.seconds = dict.fromkeys(refs, 0.0)
-        self.watch = Watch()
+        self.failures = FailureTracker()
 
     @property
     def elapsed(self) -> float:
@@ -72,7 +137,7 @@ class Waiting:
         snapshot = Snapshot(api)
         for ref in self.pending:
             self.states[ref], self.seconds[ref] = snapshot.assess(ref), self.elapsed
-        return [ref for ref in self.pending if self.watch.final(ref, self.states[ref].trouble, self.elapsed)]
+        return [ref for ref in self.pending if self.failures.final(ref, self.states[ref].trouble, self.elapsed)]
 
     def table(self) -> "pd.DataFrame":
         """The result table as it stands."""
@@ -100,7 +165,7 @@ def wait(api: Api, refs: Sequence[Reference], *, timeout: float, on_event: OnEve
     """See `Kube.wait`."""
     waiting, tell = Waiting(sorted(set(refs), key=lambda ref: (ref.rank, ref))), _teller(on_event)
     while True:
-        final = _look(api.hurried(min(REPORT, timeout)), waiting)
+        final = _look(api.with_retry_timeout(min(REPORT, timeout)), waiting)
         if final:
             raise TerminalCondition(_message(api, waiting, final, "can never become"), table=waiting.table(), fix=FIX)
         tell(waiting)

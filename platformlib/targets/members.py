@@ -38,7 +38,7 @@ class Members:
 
     def claim(self) -> "pd.DataFrame":
         """Mark the cluster with the platform's name. Raises WrongCluster when it has another."""
-        self.target.kube.claim(self.target.settings.name)
+        self.target.kube.claim(self.target.settings.name, self.target.settings.cluster.distribution)
         return self.target.touch()
 
     def release(self) -> "pd.DataFrame":

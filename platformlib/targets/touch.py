@@ -57,9 +57,10 @@ def _asked(settings: Settings, kubeconfig: Path) -> dict[str, str]:
     from platformlib.kube.credentials import Credentials
     from platformlib.kube.session import Session
 
-    kube = Kube(Session(Credentials.load(kubeconfig, settings.cluster.context), patience=PATIENCE))
+    kube = Kube(Session(Credentials.load(kubeconfig, settings.cluster.context), retry_timeout=PATIENCE))
     start = time.monotonic()
-    name = kube.identity()
+    found = kube.identity()
+    name = found.name if found else None
     if name not in {None, settings.name}:
         fix = f"give the kubeconfig of {settings.name}, or the parameters of {name}"
         raise WrongCluster(

@@ -214,11 +214,14 @@ def test_apply_while_the_last_one_is_still_going(kube: Kube, layer: str) -> None
 
 def test_a_cluster_of_another_name_is_refused(kube: Kube, control_plane: ControlPlane) -> None:
     assert kube.identity() is None
-    kube.claim("homelab")
-    kube.claim("homelab")
-    assert kube.identity() == "homelab"
+    kube.claim("homelab", "k3s")
+    kube.claim("homelab", "k3s")
+    found = kube.identity()
+    assert found is not None
+    assert (found.name, found.distribution) == ("homelab", "k3s")
+    assert found.uid == (kube.get("v1", "Namespace", "kube-system") or {})["metadata"]["uid"]
     with pytest.raises(WrongCluster) as refused:
-        kube.claim("other")
+        kube.claim("other", "k3s")
     assert all(words in str(refused.value) for words in ("homelab", "other", control_plane.server, "fix:"))
     assert kube.release("homelab")
     assert kube.identity() is None
