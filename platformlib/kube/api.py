@@ -127,6 +127,21 @@ class Api:
         scope = f"/namespaces/{quote(ref.namespace, '')}" if resource.namespaced and ref.namespace else ""
         return f"{root(ref.api_version)}{scope}/{resource.plural}" + (f"/{quote(ref.name, '')}" if ref.name else "")
 
+    def namespaced_kinds(self) -> list[tuple[str, str]]:
+        """apiVersion and kind of everything that can be listed and deleted in a namespace, each kind once.
+
+        Raises:
+            KubeError: an aggregated API does not answer, so nobody knows what it holds.
+        """
+        groups = self.session.request("GET", "/apis").json()["groups"]
+        versions = ["v1", *(each["preferredVersion"]["groupVersion"] for each in groups)]
+        return [
+            (version, kind)
+            for version in versions
+            for kind, resource in self.discovery.kinds(version).items()
+            if resource.namespaced and {"list", "delete"} <= resource.verbs
+        ]
+
     def get(self, ref: Reference) -> Object | None:
         """The live object, or None."""
         try:

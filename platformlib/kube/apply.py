@@ -27,6 +27,7 @@ def apply(
     *,
     layer: str,
     adopt: Collection[str] = frozenset(),  # noqa: ARG001
+    expected: Sequence[Object] = (),
     dry_run: bool = False,
     take_ownership: bool = False,
     on_event: OnEvent | None = None,
@@ -35,7 +36,7 @@ def apply(
     began, wanted = time.monotonic(), _unique([prepared(obj, layer) for obj in objects])
     if not dry_run:
         _settle(api, wanted)
-    steps, failed = each(lambda obj: plan(api, obj, wanted, force=take_ownership), wanted)
+    steps, failed = each(lambda obj: plan(api, obj, [*wanted, *expected], force=take_ownership), wanted)
     if failed:
         raise refuse(failed)
     if not dry_run:

@@ -82,6 +82,7 @@ class Kube:
         *,
         layer: str,
         adopt: Collection[str] = frozenset(),
+        expected: Sequence[Object] = (),
         dry_run: bool = False,
         take_ownership: bool = False,
         on_event: OnEvent | None = None,
@@ -99,6 +100,7 @@ class Kube:
 
         Args:
             adopt: names of such objects: "Namespace/shop", "ConfigMap/shop/web".
+            expected: what a dry run may rely on before it is there: namespaces and definitions of earlier layers.
             dry_run: only plan; a dry handle always does.
 
         Returns:
@@ -113,20 +115,26 @@ class Kube:
             objects,
             layer=layer,
             adopt=adopt,
+            expected=expected,
             dry_run=dry_run or self.dry_run,
             take_ownership=take_ownership,
             on_event=on_event,
         )
 
-    def diff(self, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+    def diff(
+        self, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
+    ) -> "pd.DataFrame":
         """What applying (with `take_ownership`) would change; nothing is changed.
+
+        Args:
+            expected: as of `apply`.
 
         Returns:
             kind, namespace, name, field (a path such as spec.template.spec.containers[web].image), live, wanted; as
             text, the values of Secrets masked. A missing object is one row with field "". With `layer`, objects that
             `prune` would delete are rows as well.
         """
-        return differing.diff(self.api, objects, layer=layer)
+        return differing.diff(self.api, objects, layer=layer, expected=expected)
 
     def wait(self, objects: Iterable[Object], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
         """Until all objects are ready, by the rules of their kinds; told every 5 s who is not and why.

@@ -23,12 +23,14 @@ REORDERED: Change = ("(order)", "items of a list", "in another order")
 TAKEN_OVER: Change = ("metadata.managedFields", "owned by others", "owned by platformlib")
 
 
-def diff(api: Api, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+def diff(
+    api: Api, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
+) -> "pd.DataFrame":
     """See `Kube.diff`."""
     wanted, unlabelled = each(lambda obj: _labelled(api, obj, layer), objects)
     if unlabelled:
         raise refuse(unlabelled)
-    steps, failed = each(lambda obj: plan(api, obj, wanted, force=True), wanted)
+    steps, failed = each(lambda obj: plan(api, obj, [*wanted, *expected], force=True), wanted)
     if failed:
         raise refuse(failed)
     extra = inventory.surplus(api, layer, [step.ref for step in steps]) if layer else []
