@@ -37,7 +37,9 @@ class Target:
     """
 
     def __init__(self, settings: Settings, *, until: str | None = None, dry_run: bool = False) -> None:
-        self.settings = settings
+        from platformlib.lab import resolve
+
+        self.settings = resolve(settings)
         self.scope = scope.scope(settings, until, dry_run=dry_run)
         self.history: list[Step] = []
 
@@ -64,7 +66,10 @@ class Target:
     def cluster(self) -> "Driver":
         """The driver of the distribution: facts, preflight, install, join, nodes, …"""
         from platformlib.clusters import driver
+        from platformlib.lab import require_machines
 
+        if not self.scope.dry_run:
+            require_machines(self.settings)
         return cast("Driver", self._timed(driver(self.settings, program=_program(self.settings)), MACHINES))
 
     @cached_property
