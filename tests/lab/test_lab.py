@@ -71,13 +71,9 @@ def machine(up: Lab) -> Machine:
 # What is tried on a machine, as root there.
 REFUSED = {
     "the clock": "date -s '2001-01-01'",
-    "a kernel module": """exec python3 -c '
-import ctypes, os
-kernel = ctypes.CDLL(None, use_errno=True)
-if kernel.syscall(175, b"", 0, b""):
-    exit(os.strerror(ctypes.get_errno()))'""",
-    "a disk of the host": "mknod /run/disk b {disk}; head -c 1 /run/disk",
-    "the host's memory": "mknod /run/mem c 1 1; head -c 1 /run/mem",
+    "a kernel module": "echo none > /root/none.ko; insmod /root/none.ko",
+    "a disk of the host": "mknod /root/disk b {disk}; head -c 1 /root/disk",
+    "the host's memory": "mknod /root/mem c 1 1; head -c 1 /root/mem",
     "an immutable file": "touch /root/kept; chattr +i /root/kept",
 }
 
@@ -247,7 +243,7 @@ class TestFaults:
             def registry_config(self, address: str) -> str:  # noqa: ARG002
                 return "version: nonsense\n"
 
-        with pytest.raises(LabError, match=r"(?s)service `registry` ended.*nonsense"):
+        with pytest.raises(LabError, match=r"(?s)service `registry` ended.*registry serve"):
             Lab(small(), Broken()).up()
 
     def test_two_ups_at_once_make_one_lab(self, tmp_path: Path) -> None:
