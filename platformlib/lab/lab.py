@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from platformlib.bundle import Bundle
 from platformlib.errors import LabError
 from platformlib.lab import cgroups, host, parameters
-from platformlib.lab.machine import boot, disk_down, disk_up, own_key, running, traces, unpack, wait_for_login
+from platformlib.lab.machine import boot, disk_down, disk_up, forget, own_key, running, unpack, wait_for_login
 from platformlib.lab.network import hub_up, machine_up, network_down
 from platformlib.lab.parameters import REGISTRY_PORT, REMAKE
 from platformlib.lab.plan import MARK, Made, Plan, Record, new_tag, owned_by_others, plan, read, records
@@ -236,9 +236,8 @@ def _remove(record: Record, on_event: OnEvent) -> None:
     network_down(record.tag)
     if not cgroups.groups():
         host.Inotify().give_back()
-    for path in traces(record.tag):
-        shutil.rmtree(path)
     state = record.path.parent
+    forget(record.tag, state / "lab")
     disk_down(state / "lab")
     for entry in state.iterdir():
         if entry.name != MARK:

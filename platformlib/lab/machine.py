@@ -6,7 +6,6 @@ writes before the machine has run for the first time: later, a link on the machi
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from platformlib.errors import LabError, NodeUnreachable
@@ -23,7 +22,7 @@ PLAIN = ("containerd", "kubelet", "etcd", "rancher", "platformlib")
 # MAC policies and the host's power are not in it.
 ADDED = ("CAP_NET_ADMIN", "CAP_SYSLOG")
 DROPPED = ("CAP_LINUX_IMMUTABLE",)  # an immutable file would outlive `lab down`
-PROPAGATE = Path("/run/systemd/nspawn/propagate")
+NSPAWN = Path("/run/systemd/nspawn")
 # kubelet sets these where they differ, and ends where it cannot. They are the host's, and read-only on a machine.
 KERNEL = (
     "kernel/keys/root_maxbytes",
@@ -203,9 +202,13 @@ def unique_name(tag: str, node: str) -> str:
     return f"pl{tag}-{node}"[:64].rstrip("-")
 
 
-def traces(tag: str) -> Iterator[Path]:
-    """Folders that systemd-nspawn leaves behind when it is killed."""
-    return PROPAGATE.glob(f"pl{tag}-*")
+def forget(tag: str, folder: Path) -> None:
+    """Remove what systemd-nspawn leaves below /run when it is killed: a folder and a lock for each machine."""
+    for path in NSPAWN.glob(f"propagate/pl{tag}-*"):
+        shutil.rmtree(path)
+    for root in folder.glob("machines/*/root"):
+        made = root.stat()
+        (NSPAWN / "locks" / f"inode-{made.st_dev}:{made.st_ino}").unlink(missing_ok=True)
 
 
 def wait_for_login(plan: Plan, machine: MachinePlan, *, deadline: float = 60) -> float:

@@ -85,8 +85,10 @@ class Target:
     def __init__(
         self, settings: Settings, *, until: str | None = None, dry_run: bool = False, steps: Steps | None = None
     ) -> None:
+        from platformlib import lab
+
         chosen(settings.layers, until)
-        self.settings, self.until, self.dry_run = settings, until, dry_run
+        self.settings, self.until, self.dry_run = lab.resolve(settings), until, dry_run
         self.steps = steps or Steps()
 
     def __repr__(self) -> str:
@@ -127,8 +129,11 @@ class Target:
     def machines(self, *, wanted: bool) -> "Machines":
         """The machines; with `wanted=False` their verbs do nothing, and say so."""
         from platformlib.clusters import driver
+        from platformlib.lab import require_machines
         from platformlib.targets.machines import Machines
 
+        if not self.dry_run:
+            require_machines(self.settings)
         own = driver(self.settings, program=_program(self.settings), dry_run=self.dry_run)
         return Machines(self, own, skipped="" if wanted else "`machines` is False")
 
