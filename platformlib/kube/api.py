@@ -1,6 +1,6 @@
 """The verbs of the Kubernetes API on plain dicts: discovery finds a kind's path, one builder makes all requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from threading import Lock
@@ -8,11 +8,15 @@ from typing import Any
 from urllib.parse import quote
 
 from platformlib.errors import ApiError, KubeError
+from platformlib.kube.batch import combine_errors, each
 from platformlib.kube.objects import MANAGER, Object, Objects, Reference, reference
-from platformlib.kube.session import GONE, NOT_FOUND, Response, Session
+from platformlib.kube.session import GONE, JSON, NOT_FOUND, Response, Session
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 PAGE = 500  # objects of one list request
+LIST_FROM = 8  # objects of a kind from which on a list is cheaper than asking for each
+LIST_WASTE = 20  # objects that a list may read for each that is wanted
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 LIST_ATTEMPTS = 5  # starts of a list whose later pages the server no longer has
 DEPENDENTS_FIRST = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
 
@@ -57,10 +61,19 @@ class Discovery:
             return False
         return True
 
-    def kinds(self, api_version: str) -> dict[str, Resource]:
-        """Every kind that the server serves in an API version, asked now."""
-        with self._lock:
-            return self._refresh(api_version)
+    def deletable(self) -> list[tuple[str, str]]:
+        """Version and kind of everything in namespaces that can be listed and deleted, asked now."""
+        groups = self._session.request("GET", "/apis").object().get("groups") or []
+        versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
+        found, failed = each(lambda version: (version, self._refresh(version)), versions)
+        if failed:
+            raise combine_errors(failed, heading=f"{len(failed)} API versions do not answer")
+        return [
+            (version, kind)
+            for version, kinds in found
+            for kind, resource in kinds.items()
+            if resource.namespaced and {"list", "delete"} <= resource.verbs
+        ]
 
     def _refresh(self, api_version: str) -> dict[str, Resource]:
         try:
@@ -110,9 +123,9 @@ class Api:
             ApiError: with the object's name in front of the server's message.
         """
         path = self.path(ref) + (f"/{subresource}" if subresource else "")
-        content = options.pop("content", "application/json")
+        how = {key: options.pop(key) for key in ("content", "accept") if key in options}
         try:
-            return self.session.request(method, path, params=options, body=body, content=content)
+            return self.session.request(method, path, params=options, body=body, **how)
         except ApiError as error:
             message = f"{ref}: {error.message}"
             raise ApiError(
@@ -157,25 +170,80 @@ class Api:
 
         The server forgets the version that it pages through after some minutes; the list is started again then.
         """
+        found = self._list(Reference(api_version, kind, namespace, ""), selectors)
+        return found if found is not None else []
+
+    def list_metadata(self, api_version: str, kind: str, namespace: str = "", **selectors: str | None) -> Objects:
+        """As `list`, but apiVersion, kind and metadata of each object alone."""
+        found = self._list(Reference(api_version, kind, namespace, ""), selectors, accept=METADATA)
+        return found if found is not None else []
+
+    def _list(
+        self, collection: Reference, selectors: Mapping[str, str | None], *, accept: str = JSON, most: int | None = None
+    ) -> Objects | None:
+        """None when there are more than `most`."""
         for attempt in range(1, LIST_ATTEMPTS + 1):
             try:
-                return self._pages(Reference(api_version, kind, namespace, ""), selectors)
+                return self._pages(collection, selectors, accept, most)
             except ApiError as error:
                 if error.status != GONE or attempt == LIST_ATTEMPTS:
                     raise
         raise AssertionError("a list ends by an answer or an error")
 
-    def _pages(self, collection: Reference, selectors: dict[str, str | None]) -> Objects:
+    def _pages(
+        self, collection: Reference, selectors: Mapping[str, str | None], accept: str, most: int | None
+    ) -> Objects | None:
         kind, token = {"apiVersion": collection.api_version, "kind": collection.kind}, None
         found: Objects = []
         while True:
             options: dict[str, Any] = {"limit": str(PAGE), "continue": token, **selectors}
-            page = self.call("GET", collection, **options).object()
-            # Items of a list come without their kind; an empty list may come as null.
-            found += [{**kind, **item} for item in page.get("items") or []]
-            token = (page.get("metadata") or {}).get("continue")
+            page = self.call("GET", collection, accept=accept, **options).object()
+            about = page.get("metadata") or {}
+            # An empty list may come as null. Items come without their kind, or with that of their metadata.
+            found += [{**item, **kind} for item in page.get("items") or []]
+            if most is not None and len(found) + int(about.get("remainingItemCount") or 0) > most:
+                return None
+            token = about.get("continue")
             if not token:
                 return found
+
+    def get_many(self, refs: Iterable[Reference]) -> dict[Reference, Object]:
+        """The live ones among many objects. Many of a kind are listed, few are asked for one by one."""
+        groups: dict[tuple[str, str, str], list[Reference]] = {}
+        for ref in refs:
+            groups.setdefault((ref.api_version, ref.kind, ref.namespace), []).append(ref)
+        found, left = dict[Reference, Object](), list[Reference]()
+        for group in groups.values():
+            listed = self._listed(group) if len(group) >= LIST_FROM else None
+            if listed is None:
+                left += group
+            else:
+                found |= listed
+        live, failed = each(lambda ref: (ref, self.get_if_known(ref)), left)
+        if failed:
+            raise combine_errors(failed, heading=f"{len(failed)} objects cannot be read")
+        return found | {ref: obj for ref, obj in live if obj}
+
+    def _listed(self, group: Sequence[Reference]) -> dict[Reference, Object] | None:
+        """From one list; None when it would read many more than are wanted, or the kind is not known."""
+        first, wanted = group[0], {ref.name: ref for ref in group}
+        try:
+            if self.discovery.resource(first.api_version, first.kind).namespaced and not first.namespace:
+                return None
+            collection = Reference(first.api_version, first.kind, first.namespace, "")
+            objects = self._list(collection, {}, most=LIST_WASTE * len(group))
+        except UnknownKindError:
+            return {}
+        if objects is None:
+            return None
+        return {wanted[name]: obj for obj in objects if (name := obj["metadata"]["name"]) in wanted}
+
+    def get_if_known(self, ref: Reference) -> Object | None:
+        """None as well when the server does not know its kind."""
+        try:
+            return self.get(ref)
+        except UnknownKindError:
+            return None
 
     def apply(self, obj: Object, *, force: bool, dry_run: bool = False) -> Object:
         """Server-side apply; unknown fields are refused. Returns the object as the server has it."""

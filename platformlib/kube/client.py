@@ -2,22 +2,21 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformlib.kube import apply as applying
+from platformlib.kube import deletion, identity, inventory, lease
 from platformlib.kube import diff as differing
 from platformlib.kube import events as eventful
-from platformlib.kube import identity, inventory, lease
 from platformlib.kube import wait as waiting
 from platformlib.kube.api import Api
+from platformlib.kube.batch import OnEvent
 from platformlib.kube.credentials import Credentials
-from platformlib.kube.deletion import wait_gone
 from platformlib.kube.identity import Identity
 from platformlib.kube.objects import Object, Objects, Reference, reference
-from platformlib.kube.report import OnEvent
-from platformlib.kube.service import ServiceRoute
-from platformlib.kube.session import Session
+from platformlib.kube.session import ServiceRoute, Session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +51,18 @@ class Kube:
     def dry_run(self) -> bool:
         """Whether this handle refuses every write."""
         return self.api.session.dry_run
+
+    @cached_property
+    def api_client(self) -> Any:
+        """A `kubernetes.client.ApiClient` for code that speaks the official package, under the same dry run and checks.
+
+        Example:
+            from kubernetes.client import CoreV1Api
+            CoreV1Api(kube.api_client).list_namespaced_pod("default")
+        """
+        from platformlib.kube.official import GuardedClient
+
+        return GuardedClient(self.api.session)
 
     def __repr__(self) -> str:
         own = self.api.session.credentials
@@ -175,7 +186,7 @@ class Kube:
             WaitTimeout: naming the finalizer or condition that holds an object.
         """
         self._verify()
-        return inventory.prune(
+        return deletion.prune(
             self.api, layer, map(reference, keep), delete_data=delete_data, timeout=timeout, on_event=on_event
         )
 
@@ -192,14 +203,16 @@ class Kube:
         What is kept leaves the inventory, too: it is nobody's then, and its labels tell where it came from.
         """
         self._verify()
-        return inventory.uninstall(self.api, layer, delete_data=delete_data, timeout=timeout, on_event=on_event)
+        return deletion.uninstall(self.api, layer, delete_data=delete_data, timeout=timeout, on_event=on_event)
 
     def delete(self, obj: Object | Reference, *, timeout: float = 120) -> bool:
         """Delete one object and wait until it is gone; False when it was not there."""
         self._verify()
         ref = obj if isinstance(obj, Reference) else reference(obj)
-        there = self.api.delete(ref)
-        wait_gone(self.api, [ref], timeout=timeout)
+        live = self.api.get_if_known(ref)
+        there = live is not None and self.api.delete(ref, uid=live["metadata"]["uid"])
+        if live:
+            deletion.wait_gone(self.api, {ref: live}, timeout=timeout)
         return there
 
     def service(self, namespace: str, name: str, port: int | str, *, scheme: str = "http") -> ServiceRoute:

@@ -1,9 +1,10 @@
 """One HTTP session with the API server: timeouts, retries, renewed credentials, and the switch that forbids writes."""
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import unquote, urlencode
@@ -185,7 +186,14 @@ class Session:
             guard()
 
     def request(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None, content: str = JSON
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content: str = JSON,
+        accept: str = JSON,
     ) -> Response:
         """Send until it is answered; only failures that may pass are retried. Every verb used here may be repeated.
 
@@ -194,17 +202,19 @@ class Session:
         """
         given = {key: value for key, value in (params or {}).items() if value is not None}
         encoded = None if body is None else msgspec.json.encode(body)
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"} | ({"Content-Type": content} if encoded else {})
         try:
             for attempt in stamina.retry_context(on=_is_transient, attempts=None, timeout=self._retry_timeout):
                 with attempt:
-                    return self._attempt(method, path, given, encoded, content)
+                    return self._attempt(method, path, given, encoded, headers)
         except urllib3.exceptions.HTTPError as error:
             raise self._no_answer(error) from None
         raise AssertionError("a retry ends by an answer or an error")
 
-    def _attempt(self, method: str, path: str, params: Mapping[str, Any], body: bytes | None, content: str) -> Response:
+    def _attempt(
+        self, method: str, path: str, params: Mapping[str, Any], body: bytes | None, headers: dict[str, str]
+    ) -> Response:
         url = f"{path}?{urlencode(params)}" if params else path
-        headers = {"Accept": JSON, "Accept-Encoding": "gzip"} | ({"Content-Type": content} if body else {})
 
         def send(pool: Pool, own: Credentials) -> urllib3.BaseHTTPResponse:
             # Asked for each sending: credentials that were read again may lead to another cluster.
@@ -254,3 +264,38 @@ def _fix(code: int, credentials: Credentials) -> str:
         UNAUTHORIZED: f"the credentials of {who} were not accepted: renew them",
         FORBIDDEN: f"{who} lacks the right: bind it to a role that has it",
     }.get(code, "")
+
+
+@dataclass(frozen=True)
+class ServiceRoute:
+    """A service's base URL with the kubeconfig's credentials: no port-forward, no ingress.
+
+    `httpx.Client(base_url=route.base_url, verify=route.ssl_context(), proxy=route.proxy)`, with `route.headers()` on
+    each request: a bearer token may have been renewed since the last.
+    """
+
+    namespace: str
+    name: str
+    port: int | str
+    scheme: str
+    _session: Session = field(repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """Without a slash at its end."""
+        target = f"{self.name}:{self.port}" if self.scheme == "http" else f"{self.scheme}:{self.name}:{self.port}"
+        server = self._session.credentials.server
+        return f"{server}/api/v1/namespaces/{self.namespace}/services/{target}/proxy"
+
+    @property
+    def proxy(self) -> str | None:
+        """The HTTP proxy of the kubeconfig or of the environment, if one is on the way to the server."""
+        return self._session.credentials.proxy
+
+    def headers(self) -> dict[str, str]:
+        """The authorization of one request; empty with client certificates."""
+        return self._session.credentials.headers()
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Trusts the kubeconfig's authority and carries its client certificate."""
+        return self._session.credentials.tls

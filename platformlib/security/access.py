@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platformlib.errors import KubeError
+from platformlib.kube.batch import combine_errors, each
 from platformlib.kube.objects import Reference
-from platformlib.kube.parallel import combine_errors, each
 from platformlib.security import rbac
 from platformlib.security.credentials import kubeconfig
 from platformlib.security.declared import Object, applications, data

@@ -45,7 +45,10 @@ def test_layers_come_stay_and_go(kube: Kube, installed: list[Admitted], edit: Ca
     for each in reversed(installed):
         each.uninstall()
     left = [obj for each in installed for obj in each.render() if kube.get(*found_by(obj))]
-    assert left == []
+    assert [obj["metadata"]["name"] for obj in left] == ["observability"], "it holds the claims of Prometheus and Loki"
+    claims = ["observability/data-prometheus-0", "observability/data-loki-0"]
+    kube.uninstall("observability", delete_data=[*claims, "observability"])
+    assert kube.get("v1", "Namespace", "observability") is None
 
 
 def an_edited_field_is_found_and_put_back(observability: Installed, edit: Callable[..., None]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from platformlib.kube.objects import Object, Objects, Reference
-from platformlib.kube.pods import CRASHES, Trouble, latest, matches
 from platformlib.kube.readiness import RULES, assess
 from platformlib.kube.wait import FailureTracker
+from platformlib.kube.workloads import CRASHES, Trouble, latest, matches
 
 
 class Around:

@@ -238,6 +238,8 @@ def test_where_a_webhook_forbids_the_dry_run_the_apply_itself_tells(
         if request.path == "/api/v1":
             return Answer(200, {"resources": [names]})
         if request.method == "GET":
+            if request.path.endswith("/configmaps"):
+                return Answer(200, {"items": None, "metadata": {}})
             found = live is not None and request.path.endswith("/it")
             return Answer(200, {**wanted, "data": {"a": live}}) if found else refusal(404, "none")
         if "dryRun" in request.params:

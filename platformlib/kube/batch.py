@@ -1,11 +1,15 @@
-"""Many requests at once, within a bound that a small control plane bears."""
+"""Many objects at once: requests within a bound that a small control plane bears, one error, progress and tables."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from platformlib.errors import KubeError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,3 +46,27 @@ def combine_errors(failed: Iterable[tuple[object, KubeError]], *, heading: str) 
     sentences = [str(error).split("\n  fix:")[0] for error in errors]
     fixes = sorted({error.fix for error in errors if error.fix})
     return KubeError("\n    ".join([heading, *sentences]), fix="; ".join(fixes))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of apply, wait, prune or uninstall; its text is a line to show."""
+
+    verb: str
+    done: int
+    total: int
+    seconds: float
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.done}/{self.total} {self.seconds:5.1f} s  {self.detail}"
+
+
+OnEvent = Callable[[Progress], None]
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":
+    """A table that has its columns even when it has no rows."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns))
