@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformlib.errors import PlatformError, WaitTimeout
 from platformlib.kube import Reference
-from platformlib.kube.objects import MANAGED_BY, MANAGER
+from platformlib.kube.objects import LAYER_LABEL, MANAGED_BY, MANAGER
 from platformlib.polling import poll
 from platformlib.security.declared import KIND
 
@@ -132,22 +132,35 @@ def uninstall(
 
     refs = kube.inventory(layer)
     claims = retain(kube, refs, delete_data=delete_data, timeout=timeout)
-    volumes = _release_volumes(kube, refs, delete_data=delete_data, timeout=timeout)
+    rows = _release_volumes(kube, refs, delete_data=delete_data, timeout=timeout)
     done = kube.uninstall(layer, delete_data=delete_data, timeout=timeout, on_event=on_event)
-    rows = [*volumes, *(_remove_claim(kube, ref, delete_data, timeout) for ref in claims)]
+    rows += [ref.row | {"action": "kept, data"} for ref in claims if not _named(ref, delete_data)]
+    going = {ref for ref in claims if _named(ref, delete_data)} | set(_orphans(kube, layer, delete_data))
+    rows += [_delete(kube, ref, timeout) for ref in sorted(going)]
     return pd.concat([done, pd.DataFrame(rows, columns=ROW)], ignore_index=True) if rows else done
+
+
+def _orphans(kube: "Kube", layer: str, delete_data: Collection[str]) -> Iterator[Reference]:
+    """What was named and belongs to no other layer: an earlier removal has kept it."""
+    maps = kube.list("v1", "ConfigMap", "kube-system", label_selector=LAYER_LABEL)
+    others = {each["metadata"]["labels"][LAYER_LABEL] for each in maps} - {layer}
+    held = {ref for name in others for ref in kube.inventory(name)}
+    for name in delete_data:
+        namespace, _, claim = name.partition("/")
+        kind = DEFINITION if "." in namespace else ("v1", "Namespace")
+        ref = Reference(*CLAIM, namespace, claim) if claim else Reference(*kind, "", name)
+        if ref not in held and kube.api.get(ref):
+            yield ref
+
+
+def _delete(kube: "Kube", ref: Reference, timeout: float) -> dict[str, str]:
+    if kube.dry_run:
+        return ref.row | {"action": "would delete"}
+    return ref.row | {"action": DELETED if kube.delete(ref, timeout=timeout) else "absent"}
 
 
 def _named(ref: Reference, delete_data: Collection[str]) -> bool:
     return ref.namespace in delete_data or f"{ref.namespace}/{ref.name}" in delete_data
-
-
-def _remove_claim(kube: "Kube", ref: Reference, delete_data: Collection[str], timeout: float) -> dict[str, str]:
-    if not _named(ref, delete_data):
-        return ref.row | {"action": "kept, data"}
-    if kube.dry_run:
-        return ref.row | {"action": "would delete"}
-    return ref.row | {"action": DELETED if kube.delete(ref, timeout=timeout) else "absent"}
 
 
 def retain(
@@ -161,7 +174,7 @@ def retain(
         The claims of the StatefulSets among `refs`.
 
     Raises:
-        WaitTimeout: the controller does not give a claim free.
+        WaitTimeout: the controller makes itself the owner of a claim again and again.
     """
     claims: list[Reference] = []
     for ref in (ref for ref in refs if ref.kind == "StatefulSet"):
@@ -173,7 +186,7 @@ def retain(
         if kept and policy.get("whenDeleted") == "Delete" and not kube.dry_run:
             patch = {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}}
             kube.api.call("PATCH", ref, body=patch, content=MERGE)
-            _wait_free(kube, ref, kept, timeout)
+            _free(kube, ref, kept, timeout)
     return claims
 
 
@@ -185,21 +198,28 @@ def _claims_of(kube: "Kube", workload: Object) -> list[Reference]:
     return [Reference(*CLAIM, meta["namespace"], name) for name in names if pattern.fullmatch(name)]
 
 
-def _wait_free(kube: "Kube", workload: Reference, claims: Iterable[Reference], timeout: float) -> None:
-    def owned() -> list[Reference]:
-        live = [(ref, kube.api.get(ref)) for ref in claims]
-        return [ref for ref, obj in live if obj and _owned_by(obj, workload.name)]
+def _free(kube: "Kube", workload: Reference, claims: Iterable[Reference], timeout: float) -> None:
+    """Take the owner off the claims, and wait until its controller has seen that it is no owner any more."""
 
-    if not poll(lambda: not owned(), timeout=timeout):
+    def free() -> bool:
+        live = [(ref, obj) for ref in claims if (obj := kube.api.get(ref))]
+        owned = [(ref, obj) for ref, obj in live if _owners(obj) != _owners(obj, without=workload.name)]
+        for ref, obj in owned:
+            patch = {"metadata": {"ownerReferences": _owners(obj, without=workload.name)}}
+            kube.api.call("PATCH", ref, body=patch, content=MERGE)
+        return not owned
+
+    if not poll(free, timeout=timeout):
+        names = ", ".join(map(str, claims))
         raise WaitTimeout(
-            f"{workload} still owns {', '.join(map(str, owned()))} after {timeout:.0f} s; nothing was removed",
-            fix="does the controller manager run? Then run this again",
+            f"{workload} takes {names} with it, and does so still after {timeout:.0f} s; nothing was removed",
+            fix="run this again; if it stays so, set whenDeleted of the StatefulSet to Retain by hand",
         )
 
 
-def _owned_by(claim: Object, name: str) -> bool:
-    owners = claim["metadata"].get("ownerReferences") or []
-    return any(each["kind"] == "StatefulSet" and each["name"] == name for each in owners)
+def _owners(claim: Object, *, without: str = "") -> list[Object]:
+    owners: list[Object] = claim["metadata"].get("ownerReferences") or []
+    return [each for each in owners if (each["kind"], each["name"]) != ("StatefulSet", without)]
 
 
 def _release_volumes(
@@ -231,7 +251,7 @@ def _release_volumes(
         return rows
     going = {_holder(kube, claim, delete_data) for claim in bound if _named(claim, delete_data)}
     kept = {row["name"] for row in rows}
-    rows += [ref.row | {"action": DELETED if kube.delete(ref, timeout=timeout) else "absent"} for ref in sorted(going)]
+    rows += [_delete(kube, ref, timeout) for ref in sorted(going)]
 
     def left() -> list[str]:
         return [name for each in _volumes(kube, classes) if (name := each["metadata"]["name"]) not in kept]
