@@ -53,7 +53,6 @@ MISSED = {
     "PriorityClass": "no PriorityClass with name {} was found",
     "RuntimeClass": 'RuntimeClass "{}" not found',
 }
-PREREQUISITES = frozenset({"Namespace", "CustomResourceDefinition", *MISSED})
 TAKE = "look at the difference with diff, then apply with take_ownership=True, or leave the field out of the manifest"
 SCALERS = (("autoscaling/v2", "HorizontalPodAutoscaler"), ("keda.sh/v1alpha1", "ScaledObject"))
 
@@ -181,7 +180,7 @@ def plan(
         objects: prepared ones.
         force: take over fields of other managers.
         adopt: names of live objects that may be taken over; None takes over any.
-        expected: what will be applied before these objects, and may be absent now.
+        expected: namespaces and definitions that earlier layers of the same dry run would bring.
 
     Raises:
         ApplyConflict: another manager owns a field, and `force` is off. KubeError: an object is not ours, or the
@@ -190,8 +189,7 @@ def plan(
     live = api.get_many(map(reference, objects))
     if adopt is not None:
         refuse_foreign(live.values(), adopt)
-    before = [obj for obj in expected if obj["kind"] in PREREQUISITES]
-    around = Surroundings([*objects, *before], live | api.get_many(map(reference, before)), Scaled.read(api, objects))
+    around = Surroundings([*objects, *expected], live, Scaled.read(api, objects))
     steps, failed = each(lambda obj: _plan(api, obj, around, force=force).slim(), objects)
     if failed:
         raise refuse(failed)
