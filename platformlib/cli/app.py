@@ -20,12 +20,11 @@ class Suggesting(typer.core.TyperGroup):
         """Find the command, or say which may be meant."""
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
+        except click.UsageError:
             known = self.list_commands(ctx)
             near = get_close_matches(args[0], known, n=2)
             guess = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
-            error.message = f"no command {args[0]!r}. {guess}"
-            raise
+            raise click.UsageError(f"no command {args[0]!r}. {guess}", ctx) from None
 
 
 app = typer.Typer(

@@ -6,6 +6,7 @@ parameters, and the same question asked again gets the next answer, the last one
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from platformlib.query.cassette import scrub
 
 Answers = dict[str, list[tuple[int, Any]]]
 DROPPED = frozenset({"managedFields"})
+COLLECTION = re.compile(r"/(api/v1|apis/[^/]+/[^/]+)(/namespaces/[^/]+)?/[^/]+")
 
 
 class Tape:
@@ -59,11 +61,31 @@ class Tape:
             if known is None and "dryRun=All" in question:
                 return 200, yaml.safe_load(sent)
             if known is None:
-                refusal = {"kind": "Status", "code": 404, "reason": "NotFound"}
-                return 404, {**refusal, "message": f"not recorded: {question}"}
+                return unknown(question)
             count = self.asked[question] = self.asked.get(question, 0) + 1
             status, body = known[min(count, len(known)) - 1]
             return status, body
+
+
+def unknown(question: str) -> tuple[int, Any]:
+    """What a cluster says that has nothing of this: an empty list, an identity, or that it is not there."""
+    method, _, target = question.partition(" ")
+    path = urlsplit(target).path
+    if method == "GET" and path == "/apis/batch/v1":
+        return 200, {"kind": "APIResourceList", "resources": [{"name": "jobs", "kind": "Job", "namespaced": True}]}
+    if method == "GET" and COLLECTION.fullmatch(path):
+        return 200, {"kind": "List", "items": []}
+    if method == "GET" and path == "/api/v1/namespaces/kube-system":
+        return 200, {"kind": "Namespace", "metadata": {"name": "kube-system", "uid": "recorded"}}
+    return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": f"not recorded: {question}"}
+
+
+def nothing(target: str) -> Any:
+    """What Prometheus or Loki answers that has nothing: behind the API server's proxy."""
+    parts = urlsplit(target)
+    logs = dict(parse_qsl(parts.query)).get("query", "").startswith("{")
+    kind = "streams" if logs else "matrix" if parts.path.endswith("query_range") else "vector"
+    return {"status": "success", "data": {"resultType": kind, "result": []}}
 
 
 def slim(body: Any) -> Any:
@@ -91,7 +113,7 @@ def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
         def answer(self) -> None:
             asked = question(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, said = self.ask(body) if client else tape.play(asked, body)
+            status, said = self.ask(body) if client else self.played(asked, body)
             if client and "/proxy/" not in self.path:
                 tape.keep(asked, status, said)
             content = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -100,6 +122,11 @@ def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def played(self, asked: str, body: bytes) -> tuple[int, Any]:
+            if "/proxy/" in self.path:
+                return 200, nothing(f"{self.path}?{body.decode()}" if body else self.path)
+            return tape.play(asked, body)
 
         def ask(self, body: bytes) -> tuple[int, Any]:
             assert client is not None
