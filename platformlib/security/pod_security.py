@@ -16,7 +16,7 @@ HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def objects(settings: Settings) -> list[Object]:
-    """The namespaces, labelled for enforcement, audit and warning. Those of applications are data: kept by uninstall."""
+    """The namespaces, labelled for enforcement, audit and warning. Those of applications are kept by uninstall."""
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(each)}
         for each in namespaces(settings)
