@@ -8,7 +8,7 @@ definitions of kinds that have instances. Their names in `delete_data`: "shop" f
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from platformlib.errors import KubeError, PlatformError, WaitTimeout
+from platformlib.errors import KubeError, WaitTimeout
 from platformlib.kube import Reference
 from platformlib.kube.contents import CLAIM, of_nobody
 from platformlib.kube.deletion import ABSENT, DEFINITION, DELETED, WOULD_DELETE
@@ -33,19 +33,18 @@ def table(kube: "Kube", delete_data: Collection[str] = ()) -> "pd.DataFrame":
 
     Returns:
         Columns: kind, namespace, name, delete_data (the name to give), objects (that the platform did not make; NA
-        when the cluster does not tell), claims, bytes (capacity of the claims), fate (deleted, kept).
-
-    Raises:
-        PlatformError: `delete_data` names what is not there.
+        when the cluster does not tell), claims, bytes (capacity of the claims), fate (deleted, kept; absent for a
+        name that nothing has, which may have been deleted by an earlier run).
     """
     import pandas as pd
 
-    found = pd.DataFrame(list(_held(kube)), columns=COLUMNS).astype({"objects": "Int64"})
-    if unknown := sorted(set(delete_data) - set(found["delete_data"])):
-        there = ", ".join(found["delete_data"]) or "none"
-        raise PlatformError(f"there is no such data: {', '.join(unknown)}; nothing was removed", fix=f"data: {there}")
-    named = found["delete_data"].isin(delete_data) | found["namespace"].isin(delete_data)
-    return found.assign(fate=named.map({True: DELETED, False: KEPT}))
+    rows = [
+        row | {"fate": DELETED if {row["delete_data"], row["namespace"]} & {*delete_data} else KEPT}
+        for row in _held(kube)
+    ]
+    unknown = sorted(set(delete_data) - {row["delete_data"] for row in rows})
+    rows += [_row("", "", "", name, 0, 0, 0) | {"fate": ABSENT} for name in unknown]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "fate"]).astype({"objects": "Int64"})
 
 
 def _held(kube: "Kube") -> Iterator[dict[str, Any]]:

@@ -187,7 +187,7 @@ class Installed:
             Columns: kind, namespace, name, action.
 
         Raises:
-            PlatformError: it is not installed; another layer needs it; `delete_data` names what is not there.
+            PlatformError: it is not installed, or another layer needs it.
             WrongCluster: the cluster is not claimed by this platform.
             WaitTimeout: names what holds an object.
         """
@@ -195,8 +195,6 @@ class Installed:
             kube = self.kube
             self._require_installed()
             self._require_unneeded()
-            if delete_data:
-                data.table(kube, delete_data)
             with kube.lock(LOCK):
                 return step.done(
                     data.uninstall(kube, self.name, delete_data=delete_data, timeout=timeout, on_event=step.tell)
@@ -333,8 +331,6 @@ class Stack:
         """
         if self.kube is None:
             raise ClusterError(NO_CLUSTER)
-        if delete_data:
-            data.table(self.kube, delete_data)
         names = inventories(self.kube)
         return _labelled([(name, self[name].uninstall(delete_data=delete_data, timeout=timeout)) for name in names])
 
