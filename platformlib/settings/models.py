@@ -145,7 +145,7 @@ class Machine(Model):
 
 
 class Lab(Model):
-    """The same platform as machines on one Linux host; read by `platformlib lab` only."""
+    """The platform's machines are a lab's, on this Linux host. A file without this section describes real machines."""
 
     machine: Machine = Machine()
     internet: bool = Field(default=False, description="true lets the machines out through the host")
@@ -164,4 +164,4 @@ class Settings(Model):
     )
     security: Security = Security()
     observability: Observability = Observability()
-    lab: Lab = Lab()
+    lab: Lab | None = None

@@ -85,8 +85,10 @@ class Target:
     def __init__(
         self, settings: Settings, *, until: str | None = None, dry_run: bool = False, steps: Steps | None = None
     ) -> None:
+        from platformlib import lab
+
         chosen(settings.layers, until)
-        self.settings, self.until, self.dry_run = settings, until, dry_run
+        self.settings, self.until, self.dry_run = lab.resolve(settings), until, dry_run
         self.steps = steps or Steps()
 
     def __repr__(self) -> str:
