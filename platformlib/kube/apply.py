@@ -11,7 +11,7 @@ from platformlib.kube import inventory
 from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.batch import OnEvent, Progress, combine_errors, each, frame
 from platformlib.kube.deletion import wait_gone
-from platformlib.kube.growth import Expansion, Growth, expansions, grow, growing, with_live_sizes
+from platformlib.kube.growth import Expansion, Growth, expansions, grow, growing, grown, with_live_sizes
 from platformlib.kube.objects import (
     ADOPTED,
     APPLY_ONCE,
@@ -215,8 +215,7 @@ def _plan(api: Api, obj: Object, around: Surroundings, *, force: bool) -> Step:
             return Step(ref, obj, live, None, "configured" if live else "created")
         raise explained(error, ref) from None
     if growth:
-        merged["spec"]["volumeClaimTemplates"] = obj["spec"]["volumeClaimTemplates"]
-        return Step(ref, obj, live, merged, "configured", growth)
+        return Step(ref, obj, live, grown(merged, growth), "configured", growth)
     return Step(ref, obj, live, merged, _action(live, merged))
 
 
