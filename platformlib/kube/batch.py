@@ -17,7 +17,7 @@ THREADS = 8
 
 
 def each(
-    function: Callable[[Item], Result], items: Iterable[Item]
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int = THREADS
 ) -> tuple[list[Result], list[tuple[Item, KubeError]]]:
     """Call `function` for every item; what succeeded, and what failed with its error, both in the items' order."""
 
@@ -29,7 +29,7 @@ def each(
 
     given = list(items)
     # The threads inherit the context: which leases the caller holds.
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(copy_context().run, attempt, item) for item in given]
         try:
             answers = [future.result() for future in futures]
