@@ -188,7 +188,7 @@ class Lab:
         machines = {machine.node.name: machine.node for machine in (*self.plan.machines, *self.plan.gone)}
         if name not in machines:
             raise LabError(f"no machine {name!r} in {self.name}", fix=f"one of {', '.join(machines)}")
-        return SshMachine(name, str(machines[name].address), self.settings.cluster.ssh, self.plan.state).command()
+        return SshMachine(name, str(machines[name].address), self.settings.cluster.ssh, self.plan.state).terminal()
 
     def cut_power(self, *names: str) -> None:
         """End machines as a power failure would: at once; their disks stay. `up` starts them again."""
