@@ -22,8 +22,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(left.value.code or 0)
 
 
-COMMANDS = ["", "run", "check", "status", "diff", "uninstall", "queries", "lab", "lab up", "lab status", "lab ssh",
-            "lab down", "bundle", "bundle build", "bundle list", "bundle verify"]  # fmt: skip
+COMMANDS = ["", "run", "check", "status", "diff", "uninstall", "queries", "lab", "lab check", "lab up", "lab status",
+            "lab ssh", "lab down", "bundle", "bundle build", "bundle list", "bundle verify"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
