@@ -25,6 +25,8 @@ echo "addresses=$(ip -4 -o addr show | awk '{sub("/.*","",$4); printf "%s ", $4}
 echo "routes=$(ip -4 route show | awk '$1!="default"{printf "%s ", $1}')"
 echo "listening=$(ss -Hltn 2>/dev/null | awk '{n=split($4,a,":"); printf "%s ", a[n]}')"
 echo "member=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
+echo "marks=$(for mark in done started; do [ -e /etc/platformlib/kubeadm.$mark ] && printf '%s ' $mark; done)"
+echo "kubelet_path=$(readlink -f "$(command -v kubelet)" 2>/dev/null)"
 echo "ca=$(sha256sum /etc/kubernetes/pki/ca.crt 2>/dev/null | cut -c1-16)"
 echo "container=$(systemd-detect-virt --container 2>/dev/null || true)"
 echo "oom=$(sh -c 'echo -500 > /proc/self/oom_score_adj' 2>/dev/null && echo yes || echo no)"
@@ -36,7 +38,8 @@ echo "clock=$(date +%s.%N)"
 class Facts:
     """One machine's facts; sizes in bytes, `skew` in seconds against this host's clock.
 
-    `memory` is what the kernel has, `memory_limit` what the machine may use of it; they differ in a container.
+    `memory` is what the kernel has, `memory_limit` what the machine may use of it; they differ in a container. `marks`
+    are those of platformlib's own runs of kubeadm: done, started.
     """
 
     node: str
@@ -61,6 +64,8 @@ class Facts:
     container: str
     oom: bool
     skew: float
+    marks: tuple[str, ...] = ()
+    kubelet_path: str = ""
 
     @property
     def in_container(self) -> bool:
@@ -78,7 +83,18 @@ def facts(machine: Machine) -> Facts:
     limit = int(read["memory_limit"]) if read["memory_limit"].isdigit() else numbers["memory"]  # "max" has none
     texts = {
         key: read[key]
-        for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet", "ca", "container")
+        for key in (
+            "os",
+            "hostname",
+            "architecture",
+            "kernel",
+            "init",
+            "containerd",
+            "kubelet",
+            "kubelet_path",
+            "ca",
+            "container",
+        )
     }
     return Facts(
         node=machine.name,
@@ -87,6 +103,7 @@ def facts(machine: Machine) -> Facts:
         routes=tuple(read["routes"].split()),
         listening=frozenset(int(port) for port in read["listening"].split() if port.isdigit()),
         member=read["member"] == "yes",
+        marks=tuple(read["marks"].split()),
         oom=read["oom"] == "yes",
         skew=round(float(read["clock"]) - middle, 1),
         **numbers,  # type: ignore[arg-type]

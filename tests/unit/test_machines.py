@@ -1,5 +1,6 @@
 """Machines: files are written whole or not at all, and a failure names the machine, the cause and the fix."""
 
+import ast
 import os
 import random
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import platformlib as pl
 from platformlib.errors import (
     AuthenticationFailed,
     CommandFailed,
@@ -315,3 +317,39 @@ def test_of_the_users_own_configuration_only_the_way_to_a_machine_is_taken(
         "requesttty true"
         in subprocess.run([ssh, "-G", *reached.terminal()[1:]], capture_output=True, text=True, check=True).stdout
     )
+
+
+# `run` and `shell` are for reading, on the machines of a dry run as well: what is called so, and where.
+READS = {
+    "clusters/kubectl.py": {"[*self.command, *arguments]"},  # Kubectl.read
+    "clusters/kubeadm/install.py": {
+        """["test", "-x", bundled.target]""",
+        """["test", "-e", f"{MARKS}.done"]""",
+        """'[ -e "$1" ] || [ -e "$1.absent" ] && echo yes || true'""",
+    },
+    "clusters/kubeadm/remove.py": {"LEFT"},
+    "clusters/kubeadm/upgrade.py": {
+        "LIST",
+        """["test", "-x", target]""",
+        """["test", "-x", former]""",
+        """["test", "-x", program(chosen.version)]""",
+        """["readlink", "/usr/local/bin/kubelet"]""",
+    },
+    "machines/facts.py": {"READ"},
+    "machines/machine.py": {"argv", """["sh", "-c", script, "sh", *arguments]""", """["sha256sum", path]"""},
+}
+
+
+def test_only_commands_that_read_are_given_to_run_and_shell() -> None:
+    """A new one belongs here if it changes nothing, and else into `change` or `change_shell`."""
+    root = Path(pl.__file__).parent
+    found: dict[str, set[str]] = {}
+    for path in sorted([*root.glob("clusters/*.py"), *root.glob("clusters/kubeadm/*.py"), *root.glob("machines/*.py")]):
+        source = path.read_text()
+        for call in ast.walk(ast.parse(source)):
+            match call:
+                case ast.Call(func=ast.Attribute(value=on, attr="run" | "shell"), args=[first, *_]):
+                    if ast.unparse(on) != "subprocess":
+                        words = ast.get_source_segment(source, first) or ""
+                        found.setdefault(str(path.relative_to(root)), set()).add(words)
+    assert found == READS
