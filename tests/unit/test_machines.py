@@ -3,6 +3,7 @@
 import ast
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -146,6 +147,10 @@ def test_facts_of_this_host() -> None:
     assert (seen.cpus, abs(seen.skew) < 2, "127.0.0.1" in seen.addresses) == (os.cpu_count(), True, True)
 
 
+needs_ssh = pytest.mark.skipif(not shutil.which("ssh"), reason="no OpenSSH client")
+
+
+@needs_ssh
 def test_nobody_listens(tmp_path: Path) -> None:
     node = Node(name="gone", address=IPv4Address("127.0.0.1"))
     with pytest.raises(NodeUnreachable, match=r"gone: no SSH connection: .*\n  fix: is it on, and does sshd listen"):
@@ -168,6 +173,7 @@ def test_what_ssh_says_becomes_an_error_with_a_fix(tmp_path: Path, said: str, ki
     assert fix in error.fix
 
 
+@needs_ssh
 def test_the_command_line_of_ssh_is_understood_by_ssh(tmp_path: Path) -> None:
     argv = SshMachine("m", "10.0.0.1", Ssh(user="me", port=2222), tmp_path).command()
     shown = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True).stdout
