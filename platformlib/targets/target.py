@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from platformlib.targets.security import Security
 
 Source = Literal["prometheus", "loki"]
+# The first colours after the nodes': a namespace looks alike in all notebooks.
+NAMESPACES = (
+    "kube-system",
+    "observability",
+    "kyverno",
+    "node-agents",
+    "storage",
+    "argocd",
+    "minio",
+    "velero",
+    "default",
+)
 
 
 def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -> "Target":
@@ -40,8 +52,9 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
         SettingsError: with every fault of the parameters.
         WrongCluster: the kubeconfig leads to a cluster that carries another platform.
     """
-    import pandas as pd
     from IPython.display import display
+
+    from platformlib import plots
 
     if not isinstance(platform, str | Path | Mapping):
         raise SettingsError(
@@ -49,9 +62,8 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
         )
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
     target = Target(settings, until=until, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
-    # A cause or a fix that is cut off helps nobody.
-    pd.set_option("display.max_colwidth", 160)
-    pd.set_option("display.max_rows", 100)
+    plots.show_tables()
+    plots.declare([*(node.name for node in settings.cluster.nodes), *NAMESPACES])
     display(target.touch())  # type: ignore[no-untyped-call]
     return target
 

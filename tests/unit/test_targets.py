@@ -238,7 +238,7 @@ def test_requests_are_shares_of_what_is_allocatable() -> None:
     node = {"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}}
     found: Any = requests(Cluster(Pod=[busy, done], Node=[node]))  # type: ignore[arg-type]
     assert found.to_dict("records") == [
-        {"node": "n", "pods": 1, "cpu": 0.5, "cpu_share": 0.25, "memory": 512.0, "memory_share": 0.5}
+        {"node": "n", "pods": 1, "cpu": 0.5, "cpu_share": 0.25, "memory": 512.0 * 2**20, "memory_share": 0.5}
     ]
 
 
