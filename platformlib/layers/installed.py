@@ -10,6 +10,7 @@ from platformlib.layers import volumes
 from platformlib.layers.model import Layer, layers
 from platformlib.layers.proofs import proofs
 from platformlib.layers.render import Object, render
+from platformlib.security.observe import observed
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Installed:
 
     def render(self) -> list[Object]:
         """Its objects, `setup/` first; none when the distribution brings all of it."""
-        return render(self.layer, self.settings)
+        if not self.layer.wanted(self.settings):
+            return []
+        return render(self.layer, observed(self.settings, self.kube))
 
     def diff(self) -> "pd.DataFrame":
         """What applying would change, field by field: kind, namespace, name, field, live, wanted."""

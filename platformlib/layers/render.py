@@ -14,7 +14,7 @@ from platformlib.kube import parse
 from platformlib.layers.model import Layer, manifests
 from platformlib.security.declared import excepted
 from platformlib.security.objects import GENERATED
-from platformlib.security.quotas import hard_of_sizes
+from platformlib.security.quotas import bounds_of_sizes
 from platformlib.settings import Settings
 from platformlib.versions import image
 
@@ -88,7 +88,7 @@ def _environment() -> "Environment":
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     environment.globals.update(image=image, share_of=share_of, scrape_timeout=scrape_timeout)
     environment.globals.update(scrape_profile=lambda settings: SCRAPED_AS_ONE.get(settings.cluster.distribution))
-    environment.globals.update(excepted=excepted, hard_of_sizes=hard_of_sizes)
+    environment.globals.update(excepted=excepted, bounds_of_sizes=bounds_of_sizes)
     return environment
 
 

@@ -4,11 +4,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, HttpUrl, PlainSerializer
+from pydantic import BeforeValidator, Field, HttpUrl, PlainSerializer, model_validator
 
 from platformlib.durations import UNIT
 from platformlib.settings.base import Model, Name, Quantity
-from platformlib.settings.security import Security
+from platformlib.settings.security import Observed, Security, with_default_mode
 from platformlib.versions import versions
 
 
@@ -109,6 +109,7 @@ class Cluster(Model):
     k3s: K3s = K3s()
     kubeconfig: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
     context: str | None = Field(default=None, description="kubeconfig context; default: the current one")
+    observed: Observed | None = Field(default=None, description="with existing; default: read from the cluster")
 
 
 class Registry(Model):
@@ -149,6 +150,8 @@ class Lab(Model):
 
 class Settings(Model):
     """A whole parameters file: the value of its `platform` key."""
+
+    _default_mode = model_validator(mode="before")(with_default_mode)
 
     name: Name
     cluster: Cluster

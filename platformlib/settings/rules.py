@@ -14,6 +14,7 @@ from typing import Any
 from platformlib.durations import UNIT, UNITS
 from platformlib.errors import Fault
 from platformlib.settings.k3s_rules import K3S_RULES
+from platformlib.settings.security import SECURITY_RULES
 
 Raw = Mapping[str, Any]
 Rule = Callable[[Raw], Iterator[Fault]]
@@ -102,6 +103,7 @@ def loki_keeps_a_whole_day(raw: Raw) -> Iterator[Fault]:
 
 RULES: tuple[Rule, ...] = (
     *K3S_RULES,
+    *SECURITY_RULES,
     networks_do_not_overlap,
     networks_are_private,
     nodes_are_distinct,
