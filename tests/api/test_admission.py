@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class Person:
         )  # fmt: skip
         return "" if answer.is_success else str(answer.json()["message"])
 
+    def is_held(self, path: str, body: Object) -> bool:
+        return "operator-" in self.patch(path, body)
+
 
 @pytest.fixture(scope="module")
 def operator(kube: Kube, control_plane: ControlPlane, rendered: list[Object]) -> Iterator[Person]:
@@ -64,7 +68,7 @@ def operator(kube: Kube, control_plane: ControlPlane, rendered: list[Object]) ->
     kube.apply([space("workloads"), *WORKLOADS.values(), NODE], layer="test-workloads")
     person, forbidden = Person(control_plane, "platform:operators"), {"metadata": {"labels": {"a": "b"}}}
     for path in (path_of(WORKLOADS["Deployment"]), "/api/v1/nodes/machine"):
-        poll(lambda path=path: "operator-" in person.patch(path, forbidden), timeout=30, what=f"a refusal of {path}")
+        poll(partial(person.is_held, path, forbidden), timeout=30, what=f"a refusal of {path}")
     yield person
     kube.uninstall("test-workloads")
     kube.uninstall("test-operator")
@@ -234,7 +238,7 @@ def judge(kube: Kube, rendered: list[Object]) -> Iterator[Callable[[str], None]]
         kube.apply([space(name, **JUDGED)], layer=f"test-{name}")
         for rule, given in EXAMPLES.items():
             bad = examples.merged(examples.pod("bad", name), given["refuse"])
-            poll(lambda bad=bad, rule=rule: f"test-{rule}" in words(kube, bad), timeout=30, what=f"{rule} in force")
+            poll(partial(judged, kube, bad, rule), timeout=30, what=f"{rule} in force")
 
     yield label
     kube.uninstall("test-policies")
@@ -253,6 +257,10 @@ def native(policy: Object) -> list[Object]:
         {"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
          "spec": binding},
     ]  # fmt: skip
+
+
+def judged(kube: Kube, bad: Object, rule: str) -> bool:
+    return f"test-{rule}" in words(kube, bad)
 
 
 def words(kube: Kube, obj: Object) -> str:
