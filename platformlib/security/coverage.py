@@ -91,7 +91,7 @@ def _dry(kube: "Kube", method: str, ref: Reference, body: Object, **options: Any
         answer = kube.api.call(method, ref, body=body, dryRun="All", **options)
     except KubeError as error:
         return False, str(error).splitlines()[0]
-    return True, "; ".join(answer.headers.get_list("warning"))
+    return True, "; ".join(answer.warnings)
 
 
 def _run(kube: "Kube", rows: Iterable[Row]) -> None:

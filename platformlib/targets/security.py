@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from platformlib.plots import Picture
     from platformlib.settings import Settings
-    from platformlib.targets.facade import Target
+    from platformlib.targets.target import Target
 
 
 class Security:

@@ -83,5 +83,5 @@ def _refused(context: Context) -> Found:
         answer = context.kube.api.call("POST", PODS, body=bad, dryRun="All")
     except ApiError as error:
         return enforced(context.settings) and "disallow-latest" in str(error), str(error).splitlines()[0]
-    said = "; ".join(answer.headers.get_list("warning"))
+    said = "; ".join(answer.warnings)
     return not enforced(context.settings) and "disallow-latest" in said, said or "let through"
