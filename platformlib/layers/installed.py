@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from platformlib import checks
+from platformlib.components.rendering import Object
 from platformlib.errors import KubeError, PlatformError
 from platformlib.kube import Progress
 from platformlib.layers import volumes
 from platformlib.layers.model import Layer, layers
-from platformlib.layers.proofs import proofs
-from platformlib.layers.render import Object, render
+from platformlib.layers.render import proofs, render
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Installed:
 
     def checks(self) -> list[checks.Check]:
         """What proves it."""
-        return proofs(self.name, self.settings, self.kube)
+        return proofs(self.layer, self.settings, self.kube)
 
     def verify(self) -> "pd.DataFrame":
         """check, ok, expected, found, fix. Raises: CheckFailed, with the table."""

@@ -160,16 +160,16 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.prometheus(self.kube)
+        return proving.prometheus(self.kube, self.settings)
 
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.loki(self.kube)
+        return proving.loki(self.kube, self.settings)
 
     @cached_property
     def queries(self) -> "Catalog":
@@ -179,7 +179,7 @@ class Target:
         why = scope.DRY if self.scope.dry_run else self.scope.why_not(NAMESPACE)
         if why:
             return cast("Catalog", scope.NoQueries(why))
-        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube))
+        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube), self.settings.components)
 
     def report(self) -> "pd.DataFrame":
         """part, step, rows, changed, seconds: what was done to the target in this session."""
