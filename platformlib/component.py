@@ -24,6 +24,7 @@ HOME = Path(__file__).parent / "components"
 LAYERS = Path(__file__).parent / "layers" / "layers.yaml"
 FILE = "component.yaml"
 COUNT = re.compile(r"(?:(\d+) \* )?(nodes|control-plane)")
+PLACES = ("nodes", "anywhere", "applications")  # ends of a flow that are no component
 Level = Literal["privileged", "baseline", "restricted"]
 Count = int | str
 

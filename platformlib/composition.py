@@ -2,6 +2,7 @@
 
 from platformlib import component
 from platformlib.component import Component, Namespace
+from platformlib.errors import PlatformError
 from platformlib.settings import Settings
 
 
@@ -33,6 +34,8 @@ def holds(when: str, settings: Settings) -> bool:
         return not when or when in settings.layers
     found: object = settings
     for key in when.split("."):
+        if not hasattr(found, key):
+            raise PlatformError(f"the condition {when!r} names no parameter", fix="see parameters/example.yaml")
         found = getattr(found, key)
     return bool(found)
 

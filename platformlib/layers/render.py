@@ -26,11 +26,10 @@ def render(layer: Layer, settings: Settings) -> list[Object]:
 
 def stages(layer: Layer, settings: Settings) -> list[list[Object]]:
     """The objects of `render` in steps: those of one have to be ready before the next is applied."""
-    objects, found = render(layer, settings), list[list[Object]]()
-    for step in steps(layer, settings):
-        names = [_name(obj) for obj in rendering.render(step, settings)]
-        found.append([obj for obj in objects if _name(obj) in names])
-    return found
+    parts = steps(layer, settings)
+    objects = render(layer, settings)
+    names = [{_name(obj) for obj in rendering.render(part, settings)} for part in parts]
+    return [[obj for obj in objects if _name(obj) in part] for part in names]
 
 
 def _name(obj: Object) -> tuple[str, str, str]:

@@ -1,13 +1,13 @@
 """A parameters file or mapping, validated to `Settings`, or every fault of it at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from platformlib.component import packaged, read
+from platformlib.component import FILE, PLACES, Component, packaged, read
 from platformlib.errors import Fault, SettingsError
 from platformlib.schema import fault
 from platformlib.settings.models import Settings, settings_with
@@ -55,19 +55,26 @@ def validate(raw: Mapping[str, Any], *, source: str) -> Settings:
 
 def _model(raw: Mapping[str, Any]) -> type[Settings]:
     """With the sections of the platform's own components. Raises: SettingsError for a folder that is none."""
-    own = raw.get("components")
-    folders = [Path(each) for each in own if isinstance(each, str)] if isinstance(own, list) else []
-    faults = []
-    for folder in folders:
-        found = read(folder)
-        if found.name in packaged():
-            faults.append(Fault("components", str(folder), f"another name than {found.name}, which this package has"))
-        layers = raw.get("layers")
-        if isinstance(layers, list) and found.layer not in layers:
-            faults.append(Fault("layers", ", ".join(map(str, layers)), f"{found.layer} among them, for {folder}"))
-    if faults:
+    given = raw.get("components")
+    folders = [Path(each) for each in given if isinstance(each, str)] if isinstance(given, list) else []
+    own = [read(folder) for folder in folders]
+    if faults := [fault for one in own for fault in _misfits(one, own, raw.get("layers"))]:
         raise SettingsError(faults)
     return settings_with(*folders)
+
+
+def _misfits(one: Component, own: list[Component], layers: Any) -> Iterator[Fault]:
+    """What a component's file cannot know: names that others have, and names that nobody has."""
+    known, file = {*packaged(), *(each.name for each in own)}, str(one.folder / FILE)
+    if one.name in packaged() or sum(each.name == one.name for each in own) > 1:
+        yield Fault(file, one.name, "a name that no other component has")
+    if isinstance(layers, list) and one.layer not in layers:
+        yield Fault("layers", ", ".join(map(str, layers)), f"{one.layer} among them, for {file}")
+    for need in set(one.needs) - known:
+        yield Fault(f"{file}: needs", need, "the name of a component")
+    for flow in one.flows:
+        if flow.to and flow.to not in {*known, *PLACES} and "/" not in flow.to:
+            yield Fault(f"{file}: flows.{flow.name}.to", flow.to, f"a component, namespace/app, {', '.join(PLACES)}")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

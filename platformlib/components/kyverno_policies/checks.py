@@ -16,7 +16,7 @@ def checks(context: Context) -> list[Check]:
         Check(
             "policies",
             "every policy is ready",
-            "kubectl get vpol,mpol,gpol -o yaml; kubectl -n kyverno logs deploy/kyverno-admission-controller",
+            "kubectl get vpol,mpol,gpol -o yaml; then the log of the admission controller",
             lambda: _ready(context),
             patience=60,
         ),

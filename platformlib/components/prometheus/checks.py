@@ -28,7 +28,7 @@ def checks(context: Context) -> list[Check]:
         Check(
             "node metrics",
             f"CPU and memory of {', '.join(context.nodes)}",
-            "look at the kubelet targets of the missing nodes: target.prometheus.targets()",
+            "look at the targets of the missing nodes: target.prometheus.targets()",
             lambda: _measured(context),
             patience=WITHIN,
         ),

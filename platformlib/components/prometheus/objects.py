@@ -38,10 +38,16 @@ def scrape_timeout(interval: str) -> str:
 
 def objects(settings: Settings) -> list[Object]:
     """A file for each component: ConfigMaps whose changes Prometheus picks up by itself."""
-    members = composition.installed(settings)
+    members, place = composition.installed(settings), _place(settings)
     scrapes = {f"{each.name}.yaml": scrape_file(each, settings) for each in members if each.scrape}
     rules = {f"{each.name}.yaml": each.text("rules.yaml") for each in members if each.text("rules.yaml")}
-    return [_files("prometheus-scrape", scrapes), _files("prometheus-rules", rules)]
+    return [_files("prometheus-scrape", place, scrapes), _files("prometheus-rules", place, rules)]
+
+
+def _place(settings: Settings) -> str:
+    own = composition.provider(settings, "metrics")
+    assert own is not None and own.namespace is not None  # noqa: S101 - this component is part of the platform
+    return own.namespace.name
 
 
 def scrape_file(one: Component, settings: Settings) -> str:
@@ -64,14 +70,12 @@ def _job(one: Component, scrape: Scrape) -> Object:
     }  # fmt: skip
     labels = [] if scrape.honor_labels else [{"source_labels": [s], "target_label": t} for t, s in PLACED.items()]
     return {
-        "job_name": scrape.job, "honor_labels": scrape.honor_labels,
+        "job_name": scrape.job, "honor_labels": scrape.honor_labels, "fallback_scrape_protocol": "PrometheusText0.0.4",
         "kubernetes_sd_configs": [where], "relabel_configs": [keep, *labels],
     }  # fmt: skip
 
 
-def _files(name: str, data: dict[str, str]) -> Object:
-    metadata = {
-        "name": name, "namespace": "observability", "labels": {"app.kubernetes.io/name": "prometheus"},
-        "annotations": {RELOADED: "true"},
-    }  # fmt: skip
+def _files(name: str, namespace: str, data: dict[str, str]) -> Object:
+    labels = {"app.kubernetes.io/name": "prometheus"}
+    metadata = {"name": name, "namespace": namespace, "labels": labels, "annotations": {RELOADED: "true"}}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
