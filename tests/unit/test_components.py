@@ -3,6 +3,8 @@
 import ast
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -296,3 +298,10 @@ def test_what_upstream_does_not_have_cannot_be_laid_over(tmp_path: Path, monkeyp
     (tmp_path / "upstream.yaml").write_text("{kind: Service, metadata: {name: b}}")
     with pytest.raises(PlatformError, match="upstream has no Service b"):
         render([one], pl.load(PLATFORM))
+
+
+def test_the_architecture_is_drawn_as_it_is() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "architecture", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
