@@ -4,7 +4,6 @@ The package's own components are the folders below `components/`, in the order o
 has the same form. Code of a component (`objects.py`, `parameters.py`, `checks.py`) is found by its file's name.
 """
 
-import re
 import sys
 from functools import cache, cached_property
 from hashlib import sha256
@@ -12,7 +11,7 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -23,10 +22,9 @@ from platformlib.schema import Model, Name, fault
 HOME = Path(__file__).parent / "components"
 LAYERS = Path(__file__).parent / "layers" / "layers.yaml"
 FILE = "component.yaml"
-COUNT = re.compile(r"(?:(\d+) \* )?(nodes|control-plane)")
 PLACES = ("nodes", "anywhere", "applications")  # ends of a flow that are no component
 Level = Literal["privileged", "baseline", "restricted"]
-Count = int | str
+Count = int | Annotated[str, Field(pattern=r"^(\d+ \* )?(nodes|control-plane)$")]
 
 
 class Part(Model):
@@ -95,21 +93,13 @@ class Scrape(Part):
     targets: Count | dict[str, Count] = Field(default=1, description="a number, `nodes`, `2 * nodes`, `control-plane`")
     honor_labels: bool = Field(default=False, description="its own labels win, and none of the pod's are added")
 
-    @model_validator(mode="after")
-    def _counts(self) -> "Scrape":
-        for count in self.targets.values() if isinstance(self.targets, dict) else (self.targets,):
-            if isinstance(count, str) and not COUNT.fullmatch(count):
-                raise ValueError(f"{count!r} is neither a number nor such as `nodes`, `2 * nodes`, `control-plane`")
-        return self
-
     def count(self, distribution: str, *, nodes: int, control_plane: int) -> int:
         """The targets on a cluster of that size."""
         given = self.targets.get(distribution, 0) if isinstance(self.targets, dict) else self.targets
         if isinstance(given, int):
             return given
-        found = COUNT.fullmatch(given)
-        assert found is not None  # noqa: S101 - validated
-        return int(found[1] or 1) * (nodes if found[2] == "nodes" else control_plane)
+        factor, _, what = given.rpartition(" * ")
+        return int(factor or 1) * (nodes if what == "nodes" else control_plane)
 
 
 class Data(Part):

@@ -234,7 +234,7 @@ FAULTY: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"colour": "red"}, r"greeter/component\.yaml: 1 fault[\s\S]*colour: unknown key"),
     "unknown key inside": ({"namespace": {"name": "x", "nam": "y"}}, r"namespace\.nam: unknown key"),
     "wrong type": ({"scrape": [{"job": "x", "port": "http"}]}, r"scrape\.0\.port: 'http'"),
-    "no count": ({"scrape": [{"job": "x", "port": 1, "targets": "many"}]}, r"scrape\.0: .*neither a number"),
+    "no count": ({"scrape": [{"job": "x", "port": 1, "targets": "many"}]}, r"scrape\.0\.targets\.[\s\S]*'many'"),
     "another name": ({"name": "other"}, r"name: other — expected the folder's name, greeter"),
     "unknown layer": ({"layer": "basement"}, r"layer: basement — expected one of cluster"),
     "two ends": ({"flows": [{"name": "x", "ports": [1], "why": "why not"}]}, r"flows\.0: .*either `to` or `from`"),
