@@ -77,7 +77,7 @@ class Query:
         frame = self._run(self.named, **arguments)
         named = self.named
         about = {"name": self.name, "title": named.title, "unit": named.unit, "picture": named.picture}
-        frame.attrs |= about | {"empty": named.empty}
+        frame.attrs |= about | {"empty": frame.attrs.get("empty") or named.empty}
         return frame
 
     def text(self, window: Span = "1h", step: Span | None = None, **values: Any) -> str:
@@ -92,6 +92,7 @@ class Catalog:
 
     Args:
         components: folders of a platform's own components, whose queries are added.
+        absent: why there is no server at all; then every query returns an empty frame that says so.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Catalog:
         loki: "Loki | None" = None,
         events: "Events | None" = None,
         components: Iterable[Path] = (),
+        *,
+        absent: str = "",
     ) -> None:
-        self._named = named_queries(*components)
+        self._named, self._absent = named_queries(*components), absent
         self._servers = {"prometheus": prometheus, "loki": loki, "events": events}
 
     def __getattr__(self, name: str) -> Query:
@@ -136,6 +139,12 @@ class Catalog:
         step: Span | None = None,
         **values: Any,
     ) -> "DataFrame":
+        if self._absent:
+            from pandas import DataFrame
+
+            frame = DataFrame()
+            frame.attrs["empty"] = self._absent
+            return frame
         server: Any = self._servers[named.source]
         if server is None:
             raise QueryError(f"{named.title}: no {named.source} to ask", fix="give one to Catalog(...)")

@@ -34,6 +34,10 @@ Taint = Annotated[
     Field(pattern=r"^[-a-zA-Z0-9_./]+(=[-a-zA-Z0-9_.]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"),
 ]
 FilePath = Annotated[Path, BeforeValidator(_expand), AsText]
+Adopted = Annotated[
+    str,
+    Field(pattern=r"^[A-Z][A-Za-z0-9]*(/[a-z0-9][-a-z0-9.:]*){1,2}$", description="such as Namespace/shop"),
+]
 Role = Literal["control-plane", "worker"]
 Distribution = Literal["k3s", "kubeadm", "existing"]
 Option = bool | int | str | list[str]
@@ -137,7 +141,7 @@ class Machine(Model):
 
 
 class Lab(Model):
-    """The same platform as machines on one Linux host; read by `platformlib lab` only."""
+    """The platform's machines are a lab's, on this Linux host. A file without this section describes real machines."""
 
     machine: Machine = Machine()
     internet: bool = Field(default=False, description="true lets the machines out through the host")
@@ -153,8 +157,12 @@ class Platform(Model):
         default=[], description="folders of your own components, as in docs/architecture.md"
     )
     layers: list[Annotated[str, AfterValidator(_layer)]] = Field(default_factory=_layers)
+    adopt: list[Adopted] = Field(
+        default=[],
+        description="objects made by others that the platform may apply to, such as ConfigMap/shop/web; never deleted",
+    )
     security: Security = Security()
-    lab: Lab = Lab()
+    lab: Lab | None = None
 
 
 def sections(components: list[Component]) -> dict[str, Any]:

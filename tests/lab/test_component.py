@@ -9,6 +9,7 @@ import yaml
 
 import platformlib as pl
 from platformlib.errors import KubeError
+from platformlib.layers import Stack
 from tests.lab.conftest import PARAMETERS, ROOT
 
 TOY = ROOT / "tests" / "toy" / "greeter"
@@ -57,7 +58,7 @@ def test_a_component_from_outside_comes_works_and_goes(target: "pl.Target", exte
 
 def test_without_its_flows_it_is_not_let_through(target: "pl.Target", extended: "pl.Target") -> None:
     """The same pods, but for the one policy that lets them reach Loki: they are never ready."""
-    extended.layers.install("observability")
+    Stack(extended.settings, extended.kube, until="observability").install()
     policy = extended.kube.get("networking.k8s.io/v1", "NetworkPolicy", "allow-from-greeter", "greeter")
     assert policy is not None
     extended.kube.delete(policy)

@@ -5,6 +5,7 @@ from uuid import uuid4
 from platformlib.checks import Check, Found
 from platformlib.components import proving
 from platformlib.components.proving import Context, Object
+from platformlib.kube.objects import DATA
 
 NAME = "platformlib-probe-volume"
 WITHIN = 120  # seconds for each of the two pods
@@ -40,8 +41,10 @@ def _marked(each: Object) -> bool:
 
 
 def _volume(context: Context, text: str) -> Found:
+    # What a probe writes may go: other claims are kept when their layer is uninstalled.
+    metadata = {**proving.meta(NAME), "annotations": {DATA: "false"}}
     claim = {
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": proving.meta(NAME),
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata,
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}},
     }  # fmt: skip
     write = _job("write", 'echo "$TEXT" > /data/probe && sync', text)
