@@ -140,23 +140,6 @@ class Api:
         scope = f"/namespaces/{quote(ref.namespace, '')}" if resource.namespaced and ref.namespace else ""
         return f"{root(ref.api_version)}{scope}/{resource.plural}" + (f"/{quote(ref.name, '')}" if ref.name else "")
 
-    def namespaced_kinds(self) -> list[tuple[str, str]]:
-        """apiVersion and kind of everything that can be listed and deleted in a namespace, each kind once.
-
-        Aggregated APIs that do not answer are left out: their objects are kept elsewhere.
-        """
-        services = self.list("apiregistration.k8s.io/v1", "APIService")
-        absent = {f"{each['spec'].get('group')}/{each['spec']['version']}" for each in services if not _available(each)}
-        groups = self.session.request("GET", "/apis").json()["groups"]
-        versions = ["v1", *(each["preferredVersion"]["groupVersion"] for each in groups)]
-        return [
-            (version, kind)
-            for version in versions
-            if version not in absent
-            for kind, resource in self.discovery.kinds(version).items()
-            if resource.namespaced and {"list", "delete"} <= resource.verbs
-        ]
-
     def get(self, ref: Reference) -> Object | None:
         """The live object, or None."""
         try:
@@ -280,8 +263,3 @@ class Api:
                 return False
             raise
         return True
-
-
-def _available(service: Object) -> bool:
-    conditions = (service.get("status") or {}).get("conditions") or []
-    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)

@@ -79,7 +79,7 @@ def _held(kube: "Kube") -> Iterator[dict[str, Any]]:
 
 def _foreign(kube: "Kube") -> Iterator[Object]:
     """Objects in namespaces that somebody made by hand or by another tool; what these own is counted with them."""
-    for api_version, kind in kube.api.namespaced_kinds():
+    for api_version, kind in kube.api.discovery.deletable():
         for each in kube.list(api_version, kind):
             if kind == CLAIM[1] or not (_is_ours(each) or _is_automatic(each)):
                 yield each

@@ -37,7 +37,7 @@ class Machines:
 
     def facts(self) -> "pd.DataFrame":
         """What the machines are, one row each."""
-        return self.driver.facts()
+        return self._reached().facts()
 
     def nodes(self) -> "pd.DataFrame":
         """The nodes as the API server knows them: node, role, ready, version, address, …"""
@@ -45,7 +45,7 @@ class Machines:
 
     def kubeconfig(self) -> "Path":
         """The administrator's kubeconfig, fetched if need be."""
-        return self.driver.kubeconfig()
+        return self._reached().kubeconfig()
 
     def preflight(self) -> "pd.DataFrame":
         """Whether the machines are fit: node, check, ok, expected, found, fix.
@@ -54,7 +54,7 @@ class Machines:
             PreflightFailed: with the table.
         """
         with self._steps.step(PART, "preflight") as step:
-            return step.done(self._skip("preflight") if self.skipped else self.driver.preflight())
+            return step.done(self._skip("preflight") if self.skipped else self._reached().preflight())
 
     def install(self) -> "pd.DataFrame":
         """Prepare all machines and start the cluster on the control plane: node, step, changed, seconds."""
@@ -110,15 +110,23 @@ class Machines:
             silent: accept an API server that does not answer, for verbs that repair a cluster.
 
         Raises:
-            WrongCluster: another platform's. KubeError: no answer, and `silent` is off.
+            WrongCluster: another platform's. KubeError: no answer, and `silent` is off. LabError: see `_reached`.
         """
-        if not self.target.kubeconfig.is_file():
-            return
-        try:
-            card.ask(self.settings, self.target.kubeconfig)
-        except KubeError:
-            if not silent:
-                raise
+        if self.target.kubeconfig.is_file():
+            try:
+                card.ask(self.settings, self.target.kubeconfig)
+            except KubeError:
+                if not silent:
+                    raise
+        self._reached()
+
+    def _reached(self) -> "Driver":
+        """The driver, unless its addresses may be other machines'. Raises: LabError."""
+        from platformlib.lab import require_machines
+
+        if not self.target.dry_run:
+            require_machines(self.settings)
+        return self.driver
 
     def _forget_lost_cluster(self) -> None:
         """Drop the identity kept here when the machines answer and none has a cluster: they were rebuilt."""

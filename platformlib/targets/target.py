@@ -129,11 +129,8 @@ class Target:
     def machines(self, *, wanted: bool) -> "Machines":
         """The machines; with `wanted=False` their verbs do nothing, and say so."""
         from platformlib.clusters import driver
-        from platformlib.lab import require_machines
         from platformlib.targets.machines import Machines
 
-        if not self.dry_run:
-            require_machines(self.settings)
         own = driver(self.settings, program=_program(self.settings), dry_run=self.dry_run)
         return Machines(self, own, skipped="" if wanted else "`machines` is False")
 

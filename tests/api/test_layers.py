@@ -183,7 +183,7 @@ def test_uninstalling_security_keeps_applications_until_they_are_named(
     target = Target(load(**APPLICATIONS))
     target.kube = connect()
     data = target.removal.data().set_index("delete_data")
-    assert data.loc["shop", ["claims", "bytes", "fate"]].tolist() == [1, 2**30, "kept"]
+    assert list(data.loc["shop", ["claims", "bytes", "fate"]]) == [1, 2**30, "kept"]
     assert data.loc["shop/files", "kind"] == "PersistentVolumeClaim"
     with pytest.raises(PlatformError, match="no such data: shopp"):
         platform["security"].uninstall(delete_data=("shopp",))
@@ -310,7 +310,7 @@ def test_two_installs_at_once_lose_no_reference(kube: Kube, connect: Callable[..
 
 
 @pytest.mark.parametrize("stage", ["bare", "installed", "drifted"])
-def test_a_dry_run_and_a_diff_write_nothing(
+def test_a_dry_run_and_a_diff_write_nothing(  # noqa: PLR0917
     stage: str,
     kube: Kube,
     connect: Callable[..., Kube],

@@ -154,7 +154,9 @@ class TestParameters:
 
     def test_machines_alone_make_a_lab(self) -> None:
         with pytest.raises(LabError, match="names no machines"):
-            parameters.for_lab(pl.load({"name": "x", "cluster": {"distribution": "existing", "kubeconfig": "/k"}}))
+            parameters.for_lab(
+                pl.load({"name": "x", "cluster": {"distribution": "existing", "kubeconfig": "/k", "context": "c"}})
+            )
 
 
 class TestWhoseMachines:

@@ -313,6 +313,7 @@ def test_a_rebuilt_cluster_may_be_claimed_again(settings: Settings, monkeypatch:
     def absent() -> None:
         raise ClusterError("k3s-master has no cluster yet")
 
+    monkeypatch.setattr("platformlib.lab.require_machines", lambda _: None)
     monkeypatch.setattr(cluster.driver, "install", lambda _: pd.DataFrame({"changed": [True]}))
     monkeypatch.setattr(cluster.driver, "kubeconfig", lambda: settings)
     cluster.install()
