@@ -94,7 +94,10 @@ WORDS = {  # file, name: why it is no name of a component or layer there
     ("bundle/registry.py", "storage"): "a key of the registry's configuration",
     ("component.py", "applications"): "an end of a flow",
     ("kube/credentials.py", "cluster"): "a key of a kubeconfig",
-    ("lab/disk.py", "kubelet"): "the program on a machine",
+    ("kube/growth.py", "storage"): "a resource of a claim",
+    ("lab/machine.py", "kubelet"): "the program on a machine",
+    ("lab/parameters.py", "cluster"): "a section of the parameters",
+    ("layers/data.py", "storage"): "a resource of a claim",
     ("machines/facts.py", "kubelet"): "the program on a machine",
     ("security/access.py", "applications"): "a place of the access matrix",
     ("security/access.py", "cluster"): "a place of the access matrix",
@@ -109,18 +112,20 @@ WORDS = {  # file, name: why it is no name of a component or layer there
     ("settings/k3s_rules.py", "kubelet"): "a domain of labels",
     ("settings/rules.py", "cluster"): "a section of the parameters",
     ("settings/security.py", "kyverno"): "a namespace, in the description of a parameter",
-    ("targets/facade.py", "loki"): "a query client",
-    ("targets/facade.py", "prometheus"): "a query client",
-    ("targets/plan.py", "cluster"): "a part of the plan",
-    ("targets/touch.py", "cluster"): "a column",
-}  # fmt: skip
+    ("targets/card.py", "cluster"): "a column",
+    ("targets/machines.py", "kubelet"): "the program on a machine",
+    ("targets/target.py", "cluster"): "a part of the plan",
+    ("targets/target.py", "loki"): "a query client",
+    ("targets/target.py", "prometheus"): "a query client",
+}
 TO_MOVE = {  # 2026-11-24: names that still stand where they do not belong
-    ("cli/bundle.py", "observability"), ("cli/platform.py", "observability"), ("security/access.py", "observability"),
-    ("security/posture.py", "kube-router"), ("targets/facade.py", "observability"),
-    ("targets/marker.py", "observability"), ("targets/marker.py", "promtail"), ("targets/members.py", "kubelet"),
-    ("targets/plan.py", "loki"), ("targets/plan.py", "observability"), ("targets/plan.py", "prometheus"),
-    ("targets/scope.py", "observability"), ("targets/security.py", "security"),
-}  # fmt: skip
+    ("cli/bundle.py", "observability"),
+    ("security/access.py", "observability"),
+    ("security/posture.py", "kube-router"),
+    ("targets/marker.py", "observability"),
+    ("targets/marker.py", "promtail"),
+    ("targets/security.py", "security"),
+}
 AS_WORDS = re.compile(rf"(?<![\w./-])({'|'.join(sorted(NAMES, key=len, reverse=True))}|observability)(?![\w/-]|\.\w)")
 
 
