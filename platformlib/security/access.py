@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from platformlib.errors import KubeError
 from platformlib.kube.batch import combine_errors, each
-from platformlib.kube.objects import Reference, reference
+from platformlib.kube.objects import MANAGED_BY, MANAGER, Reference, reference
 from platformlib.security import rbac
 from platformlib.security.connectivity import matches
 from platformlib.security.credentials import kubeconfig
-from platformlib.security.declared import Object, applications, data
+from platformlib.security.declared import Object, applications, data, namespaces
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from platformlib.kube import Kube
 
 REVIEW = Reference("authorization.k8s.io/v1", "SubjectAccessReview", "", "")
-PLATFORM = "observability"
 MERGE = "application/strategic-merge-patch+json"
 BINDINGS = ("ClusterRoleBinding", "RoleBinding")
 MATRIX = ("persona", "place", "resource", "verb", "expected", "found", "ok")
@@ -51,15 +50,20 @@ class Cell:
 def cells(settings: Settings) -> Iterator[Cell]:
     """Every persona by place by resource by verb, with what is expected."""
     declared = data("expectations")
-    places = {"platform": [PLATFORM], "applications": applications(settings)[:1], "cluster": [""]}
+    places = {"platform": [own_namespace(settings)], "applications": applications(settings)[:1], "cluster": [""]}
     for persona in rbac.personas(settings):
-        for place, namespaces in places.items():
+        for place, found in places.items():
             allowed = _allowed(declared["expected"][persona].get(place, {}))
             kind = "cluster" if place == "cluster" else "namespaced"
-            for namespace in namespaces:
+            for namespace in found:
                 for resource in declared["resources"][kind]:
                     for verb in declared["verbs"]:
                         yield Cell(persona, place, namespace, resource, verb, (resource, verb) in allowed)
+
+
+def own_namespace(settings: Settings) -> str:
+    """A namespace of the platform's own, for all of them: personas are bound in all alike."""
+    return next(each.name for each in namespaces(settings) if not each.application and not each.exists)
 
 
 def _allowed(given: dict[str, list[str]]) -> set[tuple[str, str]]:
@@ -196,12 +200,13 @@ def requests(kube: "Kube", settings: Settings) -> "pd.DataFrame":
 
     from platformlib.kube import Kube
 
-    application = next(iter(applications(settings)), "")
+    places = {"PLATFORM": own_namespace(settings), "APPLICATION": next(iter(applications(settings)), None)}
     rows = []
     for persona in rbac.personas(settings):
         own, given = Kube.connect(kubeconfig(kube, settings, persona)), data("expectations")["requests"][persona]
-        if application or "APPLICATION" not in str(given):
-            said = {kind: _sent(own, [e.replace("APPLICATION", application) for e in given[kind]]) for kind in given}
+        asked = {kind: [places.get(part, part) for part in request] for kind, request in given.items()}
+        if all(None not in request for request in asked.values()):
+            said = {kind: _sent(own, request) for kind, request in asked.items()}
             ok = not said["accept"] and "forbidden" in said["refuse"]
             rows.append(["access", f"persona {persona}", said["accept"] or "answered", said["refuse"], "forbidden", ok])
         if persona == "operator":
@@ -235,7 +240,8 @@ def operator_limits(kube: "Kube", own: "Kube") -> list[list[Any]]:
         kube: the administrator's connection; finds a workload and a node to ask about.
         own: the operator's connection.
     """
-    workload, node = kube.list("apps/v1", "Deployment", "kyverno")[0], kube.list("v1", "Node")[0]
+    ours = f"{MANAGED_BY}={MANAGER}"
+    workload, node = kube.list("apps/v1", "Deployment", label_selector=ours)[0], kube.list("v1", "Node")[0]
     restart = {"spec": {"template": {"metadata": {"annotations": {rbac.RESTARTED: "2000-01-01T00:00:00Z"}}}}}
     change = {"spec": {"template": {"spec": {"serviceAccountName": "default"}}}}
     cordon, label = {"spec": {"unschedulable": True}}, {"metadata": {"labels": {"platformlib.io/example": "x"}}}

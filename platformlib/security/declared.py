@@ -1,6 +1,5 @@
 """What is declared about security, as data of this package and of the settings."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -8,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from platformlib import component, composition
 from platformlib.errors import PlatformError
 from platformlib.settings import Settings
 from platformlib.settings.security import Level, Quota
@@ -53,12 +53,12 @@ def namespaces(settings: Settings) -> list[Namespace]:
         PlatformError: an application has the name of a namespace of the platform or of Kubernetes.
     """
     lowered = {each.namespace: each for each in settings.security.exceptions}
-    rows = data("namespaces")
-    taken = RESERVED | set(rows)
+    own = composition.namespaces(settings)
+    taken = RESERVED | set(own) | {each.namespace.name for each in component.packaged().values() if each.namespace}
     if wrong := sorted({each.name for each in settings.security.applications} & taken):
         fix = f"choose another name under security.applications than {', '.join(sorted(taken))}"
         raise PlatformError(f"application {', '.join(wrong)}: a namespace of the platform or of Kubernetes", fix=fix)
-    ours = [_platform(name, row) for name, row in rows.items() if row["layer"] in settings.layers]
+    ours = [_platform(each) for each in own.values()]
     return ours + [
         Namespace(
             each.name, lowered[each.name].level if each.name in lowered else settings.security.profile, each.size,
@@ -68,11 +68,10 @@ def namespaces(settings: Settings) -> list[Namespace]:
     ]  # fmt: skip
 
 
-def _platform(name: str, row: Mapping[str, Any]) -> Namespace:
+def _platform(own: component.Namespace) -> Namespace:
     return Namespace(
-        name, row["pods"], row.get("size", ""), row.get("reason", ""), tuple(row.get("workloads", ())),
-        row.get("exists", False), row.get("default_deny", True),
-    )  # fmt: skip
+        own.name, own.level, own.size, own.reason, tuple(own.workloads), own.exists, default_deny=not own.open
+    )
 
 
 def applications(settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, ip_network
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from platformlib import composition
 from platformlib.errors import PlatformError
 from platformlib.security.declared import NAME, Namespace, Object, data, meta, namespaces
 from platformlib.settings import Settings
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
 APP_LABELS = {"kube-dns": "k8s-app"}  # what upstream labels in another way
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 OVERLAYS = 64  # nodes whose overlay address is let in
-# In flows.yaml, 8080 to an application stands for that application's own port, 6443 to the nodes for the API server's.
-APPLICATION_PORT, API_PORT = 8080, 6443
-# What verifies the signatures of images, and so has to reach their registry.
-VERIFIERS = ("kyverno-admission-controller", "kyverno-reports-controller")
+# In a declared flow, 8080 to an application stands for its own port, 6443 to the nodes for the API server's, and 443 to
+# the registry for the registry's.
+APPLICATION_PORT, API_PORT, REGISTRY_PORT = 8080, 6443, 443
 Port = tuple[int, str]
 
 
@@ -59,6 +59,9 @@ def _except(cidr: str, excluded: Iterable[str]) -> Object:
     return {"except": inside} if inside else {}
 
 
+ANYWHERE = End(addresses=("0.0.0.0/0",), excluded=PRIVATE, text="anywhere")
+
+
 @dataclass(frozen=True)
 class Flow:
     """One allowed way. Without ports, every port."""
@@ -74,14 +77,14 @@ def flows(settings: Settings) -> list[Flow]:
     """Every allowed flow whose two ends are part of this platform.
 
     Raises:
-        PlatformError: an application declares a flow to a namespace that is not part of the platform.
+        PlatformError: an application declares a flow to a component that is not part of the platform.
     """
     here = {each.name: each for each in namespaces(settings)}
-    return [*_platform(here, settings), *_applications(here, settings), *_signatures(settings)]
+    return [*_platform(here, settings), *_applications(here, settings)]
 
 
 def _platform(here: dict[str, Namespace], settings: Settings) -> Iterator[Flow]:
-    for row in data("flows"):
+    for row in [*composition.flows(settings), *data("flows")]:
         for source in _ends(row["from"], here, settings):
             for to in _ends(row["to"], here, settings):
                 yield from _split(row, source, to, here.get(to.namespace), settings)
@@ -94,8 +97,12 @@ def _split(row: Object, source: End, to: End, namespace: Namespace | None, setti
         api = End(addresses=tuple(observed.api), text="API server")
         yield Flow(row["name"], source, api, ((observed.api_port, "TCP"),), row["why"])
         given.remove((API_PORT, "TCP"))
-    own = namespace.port if namespace is not None and namespace.application else APPLICATION_PORT
-    ports = dict.fromkeys((own if number == APPLICATION_PORT else number, protocol) for number, protocol in given)
+    meant = {}
+    if namespace is not None and namespace.application:
+        meant = {APPLICATION_PORT: namespace.port}
+    if row["to"] == "registry":
+        meant = {REGISTRY_PORT: _registry(settings)[1]}
+    ports = dict.fromkeys((meant.get(number, number), protocol) for number, protocol in given)
     if ports:
         yield Flow(row["name"], source, to, tuple(ports), row["why"])
 
@@ -109,7 +116,9 @@ def _ends(text: str, here: dict[str, Namespace], settings: Settings) -> list[End
     if text == "nodes":
         return [End(addresses=nodes(settings), text="nodes")]
     if text == "anywhere":
-        return [End(addresses=("0.0.0.0/0",), excluded=PRIVATE, text="anywhere")]
+        return [ANYWHERE]
+    if text == "registry":
+        return [_registry(settings)[0]]
     if text == "applications":
         return [End(each.name) for each in here.values() if each.application]
     namespace, _, app = text.partition("/")
@@ -144,29 +153,25 @@ def _target(application: Application, flow: ApplicationFlow, here: dict[str, Nam
     if not flow.component:
         network = settings.cluster.network
         return End(addresses=tuple(flow.addresses), excluded=(str(network.pods), str(network.services)))
-    namespace, _, app = flow.component.partition("/")
-    if namespace not in here or here[namespace].application:
-        known = ", ".join(each.name for each in here.values() if not each.application)
+    parts = {each.name: composition.place(each) for each in composition.components(settings)}
+    if flow.component not in parts:
+        known = f"its components are {', '.join(parts)}"
         raise PlatformError(
-            f"application {application.name} declares a flow to {flow.component}: no such namespace on this platform",
-            fix=f"the platform's namespaces are {known}",
+            f"application {application.name} declares a flow to {flow.component}, which is not part of this platform",
+            fix=known,
         )
-    return End(namespace, app)
+    return _ends(parts[flow.component], here, settings)[0]
 
 
-def _signatures(settings: Settings) -> Iterator[Flow]:
-    """To check a signature, Kyverno reads it from the image's registry itself; a mirror of the nodes is not asked."""
+def _registry(settings: Settings) -> tuple[End, int]:
+    """The registry of signed images, and its port. A mirror of the nodes is not asked for signatures."""
     wanted = settings.security.policies.signatures
     if wanted is None:
-        return
+        raise PlatformError("a flow to the registry needs security.policies.signatures", fix="see its `when`")
     host, _, port = wanted.images.partition("/")[0].partition(":")
     literal = [f"{host}/32"] if host.replace(".", "").isdigit() else []
-    anywhere = End(addresses=("0.0.0.0/0",), excluded=PRIVATE, text="anywhere")
     given = tuple(wanted.addresses or literal)
-    registry = End(addresses=given, text=f"registry {host}") if given else anywhere
-    for verifier in VERIFIERS:
-        why = "signatures are read from the registry"
-        yield Flow("signatures", End("kyverno", verifier), registry, ((int(port or 443), "TCP"),), why)
+    return (End(addresses=given, text=f"registry {host}") if given else ANYWHERE), int(port or REGISTRY_PORT)
 
 
 def objects(settings: Settings) -> list[Object]:

@@ -60,7 +60,7 @@ def _policies(kube: "Kube", settings: Settings) -> Iterator[Finding]:
         managed = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by")
         where = f"NetworkPolicy {metadata['namespace']}/{metadata['name']}"
         if both(each) and settings.cluster.distribution != "existing":
-            yield "network", where, "has rules of both directions: kube-router lets in what it lets out", SPLIT
+            yield "network", where, "has rules of both directions: the network plugin lets in what it lets out", SPLIT
         if metadata["namespace"] in ours and managed not in ("platformlib", "kyverno"):
             yield "network", where, "opens more than the declared flows", "declare the flow, or delete the policy"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from platformlib.errors import Fault
-from platformlib.settings.base import Model, Name, Quantity
+from platformlib.schema import Model, Name, Quantity
 
 Level = Literal["privileged", "baseline", "restricted"]
 Persona = Literal["viewer", "developer", "operator", "auditor", "deployer", "backup"]
@@ -56,11 +56,7 @@ class ApplicationFlow(Model):
     """Connections that an application opens, apart from DNS. Exactly one of application, component, addresses."""
 
     application: Name | None = Field(default=None, description="another application of this file")
-    component: str | None = Field(
-        default=None,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        description="a part of the platform, as namespace/name: observability/loki",
-    )
+    component: Name | None = Field(default=None, description="a component of the platform")
     addresses: list[Cidr] = Field(default=[], description="ranges outside of the cluster: 203.0.113.0/24")
     ports: list[Port] = Field(min_length=1, description="such as 5432, or 53/UDP")
     pods: Name | None = Field(default=None, description="only from pods with this app.kubernetes.io/name; default: all")

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from platformlib import checks
+from platformlib.errors import PlatformError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,9 +157,13 @@ class Security:
 
     def findings(self) -> "pd.DataFrame":
         """Every difference from what was declared, as it is now. Columns: about, object, found, fix."""
+        from platformlib import composition
         from platformlib.security import posture
 
-        return posture.findings(self.target.kube, self.settings, self.target.layers["security"].diff())
+        own = composition.provider(self.settings, "namespaces")
+        if own is None:
+            raise PlatformError("no component of this platform makes namespaces", fix="see platform.layers")
+        return posture.findings(self.target.kube, self.settings, self.target.layers[own.layer].diff())
 
     def record(self) -> "pd.DataFrame":
         """Keep the counts of this moment; returns the history."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import platformlib as pl
-from platformlib.clusters.k3s import remove, scrape, service, skew
+from platformlib.clusters.k3s import remove, service, skew
 from platformlib.clusters.k3s.kubectl import _member
 from platformlib.clusters.k3s.preflight import preflight
 from platformlib.clusters.k3s.state import State
@@ -231,12 +231,3 @@ def test_merging_makes_the_file_and_refuses_another_kind(tmp_path: Path) -> None
         with pytest.raises(ClusterError, match="left as it is"):
             merge(own, other)
         assert other.read_text("utf-8") == text
-
-
-def test_what_k3s_brings_is_not_installed_twice() -> None:
-    """The layers say the same of k3s as the driver does."""
-    layers = yaml.safe_load((Path(pl.__file__).parent / "manifests" / "layers.yaml").read_text("utf-8"))
-    components = {name: rule for layer in layers.values() for name, rule in layer["components"].items()}
-    for name in scrape.BROUGHT.keys() & components.keys():
-        assert "k3s" not in components[name].get("distributions", ["k3s"]), name
-    assert not set(scrape.K3S.jobs) & set(scrape.K3S.absent)

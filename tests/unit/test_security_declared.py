@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import platformlib as pl
+from platformlib import composition
+from platformlib.component import packaged
+from platformlib.components.rendering import objects_of
 from platformlib.errors import PlatformError, SettingsError
-from platformlib.security import access, examples, flows, kyverno, pod_security, quotas, rbac
+from platformlib.security import access, examples, flows, pod_security, quotas, rbac
 from platformlib.security.connectivity import Pod, Rules, matches
 from platformlib.security.declared import data, namespaces, schedulable
 from platformlib.security.observe import observed
@@ -28,7 +31,7 @@ RAW: dict[str, Any] = {
                 "name": "shop", "size": "small", "port": 9000,
                 "flows": [
                     {"application": "billing", "ports": [5432]},
-                    {"component": "observability/loki", "ports": [3100], "pods": "web"},
+                    {"component": "loki", "ports": [3100], "pods": "web"},
                     {"addresses": ["203.0.113.0/24", "198.51.100.7"], "ports": [443, "53/UDP"]},
                 ],
             },
@@ -48,9 +51,9 @@ def changed(**security: Any) -> Settings:
     return pl.load(RAW | {"security": RAW["security"] | security})
 
 
-def test_every_namespace_below_restricted_has_a_reason_and_says_who_needs_it() -> None:
-    for name, row in data("namespaces").items():
-        assert row["pods"] == "restricted" or (row["reason"] and row["workloads"]), name
+def test_every_namespace_below_restricted_has_a_reason_and_says_who_needs_it(settings: Settings) -> None:
+    for each in composition.namespaces(settings).values():
+        assert each.level == "restricted" or (each.reason and each.workloads), each.name
 
 
 def test_a_namespace_of_a_layer_that_is_not_there_is_left_out(settings: Settings) -> None:
@@ -158,7 +161,7 @@ def test_a_flow_to_everywhere_leaves_the_cluster_out() -> None:
     ("flow", "said"),
     [
         ({"ports": [443]}, "exactly one of application, component, addresses"),
-        ({"application": "shop2", "component": "kyverno/kyverno", "ports": [1]}, "exactly one of"),
+        ({"application": "shop2", "component": "kyverno", "ports": [1]}, "exactly one of"),
         ({"application": "nobody", "ports": [443]}, "security.applications.0.flows.0.application: nobody"),
         ({"application": "shop", "ports": [443]}, "see internal_traffic"),
         ({"addresses": ["10.42.3.0/24"], "ports": [443]}, "is of cluster.network.pods"),
@@ -166,7 +169,7 @@ def test_a_flow_to_everywhere_leaves_the_cluster_out() -> None:
         ({"addresses": ["203.0.113.0/24"], "ports": []}, "flows.0.ports"),
         ({"addresses": ["203.0.113.0/24"], "ports": [0]}, "a port of 1 to 65535"),
         ({"addresses": ["203.0.113.0/24"], "ports": ["443/ICMP"]}, "flows.0.ports.0"),
-        ({"component": "loki", "ports": [3100]}, "flows.0.component"),
+        ({"component": "observability/loki", "ports": [3100]}, "flows.0.component"),
     ],
 )
 def test_a_flow_that_means_nothing_is_refused(flow: dict[str, Any], said: str) -> None:
@@ -174,13 +177,13 @@ def test_a_flow_that_means_nothing_is_refused(flow: dict[str, Any], said: str) -
         changed(applications=[{"name": "shop", "flows": [flow]}])
 
 
-def test_a_flow_to_a_namespace_that_is_not_there_is_refused() -> None:
-    lost = changed(applications=[{"name": "shop", "flows": [{"component": "argocd/server", "ports": [443]}]}])
-    with pytest.raises(PlatformError, match="argocd/server"):
+def test_a_flow_to_a_component_that_is_not_there_is_refused() -> None:
+    lost = changed(applications=[{"name": "shop", "flows": [{"component": "nothing", "ports": [443]}]}])
+    with pytest.raises(PlatformError, match="nothing"):
         flows.objects(lost)
 
 
-@pytest.mark.parametrize("name", ["kyverno", "argocd", "kube-system", "default"])
+@pytest.mark.parametrize("name", ["kyverno", "observability", "kube-system", "default"])
 def test_an_application_cannot_take_a_namespace_of_the_platform(name: str) -> None:
     with pytest.raises(PlatformError, match=name):
         namespaces(changed(applications=[{"name": name}]))
@@ -208,16 +211,15 @@ def test_verifying_signatures_reaches_their_registry_and_nothing_more(
 ) -> None:
     rules = policies(changed(policies={"signatures": {"public_key": KEY, **signed}}))
     registry, elsewhere = (Pod("outside", "x", {}, each, host=True) for each in (address, "10.8.0.1"))
-    for verifier in flows.VERIFIERS:
-        assert rules.verdict(pod("kyverno", verifier), registry, port).passes
-        assert not rules.verdict(pod("kyverno", verifier), elsewhere, port).passes
-        assert not rules.verdict(pod("kyverno", verifier), registry, 22).passes
-    assert not rules.verdict(pod("kyverno", "kyverno-cleanup-controller"), registry, port).passes
+    verifier = pod("kyverno", "kyverno-admission-controller")
+    assert rules.verdict(verifier, registry, port).passes
+    assert not rules.verdict(verifier, elsewhere, port).passes
+    assert not rules.verdict(verifier, registry, 22).passes
 
 
 def test_without_signatures_kyverno_reaches_no_registry(settings: Settings) -> None:
     outside = Pod("outside", "x", {}, "203.0.113.9", host=True)
-    assert not policies(settings).verdict(pod("kyverno", flows.VERIFIERS[0]), outside, 443).passes
+    assert not policies(settings).verdict(pod("kyverno", "kyverno-admission-controller"), outside, 443).passes
 
 
 # A cluster that others installed.
@@ -290,7 +292,7 @@ def test_policies_audit_on_an_existing_cluster_unless_they_are_told_to_enforce()
     assert pl.load(again) == pl.load(EXISTING)
 
 
-# Kyverno
+ADMISSION = "kyverno-admission-controller"
 
 
 @pytest.mark.parametrize(
@@ -305,14 +307,15 @@ def test_policies_audit_on_an_existing_cluster_unless_they_are_told_to_enforce()
 )
 def test_kyverno_has_as_many_replicas_as_the_nodes_allow(distribution: str, roles: list[str], replicas: int) -> None:
     nodes = [{"name": f"n{n}", "address": f"192.168.1.{n + 10}", "role": role} for n, role in enumerate(roles)]
-    objects = kyverno.objects(pl.load(RAW | {"cluster": {"distribution": distribution, "nodes": nodes}}))
+    own = pl.load(RAW | {"cluster": {"distribution": distribution, "nodes": nodes}})
+    objects = list(objects_of(packaged()["kyverno"], own))
     found = {o["metadata"]["name"]: o["spec"]["replicas"] for o in objects if o["kind"] == "Deployment"}
-    assert found.pop(kyverno.ADMISSION) == replicas
+    assert found.pop(ADMISSION) == replicas
     assert set(found.values()) == {1}
     budgets = [each for each in objects if each["kind"] == "PodDisruptionBudget"]
     assert len(budgets) == (replicas > 1)
     for budget in budgets:
-        labels = next(o for o in objects if o["metadata"]["name"] == kyverno.ADMISSION and o["kind"] == "Deployment")
+        labels = next(o for o in objects if o["metadata"]["name"] == ADMISSION and o["kind"] == "Deployment")
         assert matches(budget["spec"]["selector"], labels["spec"]["template"]["metadata"]["labels"])
         assert budget["spec"]["maxUnavailable"] == 1, "a drain always goes on"
 
@@ -322,6 +325,24 @@ def test_a_tainted_machine_is_not_counted() -> None:
     nodes = [{"name": "a", "address": "192.168.1.11", "role": "control-plane", "taints": taint},
              {"name": "b", "address": "192.168.1.12"}]  # fmt: skip
     assert schedulable(pl.load(RAW | {"cluster": {"distribution": "k3s", "nodes": nodes}})) == 1
+
+
+def test_node_exporter_is_reached_by_prometheus_alone(settings: Settings) -> None:
+    """The host's network, on which no NetworkPolicy holds, is not where it listens."""
+    workload = next(o for o in objects_of(packaged()["node-exporter"], settings) if o["kind"] == "DaemonSet")
+    spec = workload["spec"]["template"]["spec"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    rules, exporter = policies(settings), pod("node-agents", "node-exporter", node="b")
+    assert rules.verdict(pod("observability", "prometheus"), exporter, 9100).passes
+    for other in (
+        pod("shop", "web"),
+        pod("observability", "loki"),
+        pod("kube-system", "any"),
+        pod("default", "any"),
+        Pod("lan", "x", {}, "192.168.1.50", host=True),
+        Pod("node", "x", {}, "192.168.1.11", "a", host=True),
+    ):
+        assert not rules.verdict(other, exporter, 9100).passes, other
 
 
 def test_k3s_speaks_to_pods_from_its_overlay() -> None:
