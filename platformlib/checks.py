@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Found = tuple[bool, str]
 COLUMNS = ("check", "ok", "expected", "found", "fix")
 INTERVAL = 2.0  # seconds between two tries of one check
-PARALLEL = 4
+PARALLEL = 16  # checks wait for the cluster most of their time
 LONGEST = 500  # characters of an exception in the table
 
 

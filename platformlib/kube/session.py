@@ -70,10 +70,11 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Response:
-    """An answer that was read to its end."""
+    """An answer that was read to its end. `warnings` are those of the server and of its admission webhooks."""
 
     status: int
     content: bytes
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> Any:
         """The decoded body. Raises: KubeError when it is no JSON."""
@@ -223,7 +224,7 @@ class Session:
             return pool.request(method, f"{own.server}{url}", body=body, headers=sent, redirect=False)
 
         answer = self.connection.send(send)
-        response = Response(answer.status, answer.data)
+        response = Response(answer.status, answer.data, tuple(answer.headers.getlist("Warning")))
         if response.status not in SUCCESS:
             raise _refusal(response, answer.reason or "", self.credentials)
         return response

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from platformlib import checks
+from platformlib.components.rendering import Object
 from platformlib.errors import ClusterError, KubeError, PlatformError
 from platformlib.kube import reference
 from platformlib.kube.objects import LAYER_LABEL
 from platformlib.layers import data
 from platformlib.layers.model import Layer, chosen, layer, layers
-from platformlib.layers.proofs import proofs
-from platformlib.layers.render import Object, render
-from platformlib.layers.steps import Steps
+from platformlib.layers.render import proofs, render, stages
+from platformlib.layers.steps import Steps, changes
+from platformlib.security.observe import observed
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,9 +66,16 @@ class Installed:
         parts = ", ".join(each.name for each in self.layer.wanted(self.settings))
         return self.skipped or parts or "nothing to install"
 
+    @cached_property
+    def _observed(self) -> Settings:
+        """The settings, with what was read from a cluster that others installed."""
+        if self._kube is None or not self.layer.wanted(self.settings):
+            return self.settings
+        return observed(self.settings, self._kube)
+
     def render(self) -> list[Object]:
         """Its objects, in the order of applying; none when the distribution brings all of it."""
-        return render(self.layer, self.settings)
+        return render(self.layer, self._observed)
 
     def diff(self) -> "pd.DataFrame":
         """What applying would change, field by field; changes nothing.
@@ -102,25 +111,40 @@ class Installed:
         import pandas as pd
 
         objects = self.render()
+        how: dict[str, Any] = {
+            "layer": self.name,
+            "adopt": frozenset(self.settings.adopt),
+            "take_ownership": take_ownership,
+        }
         if not kube.dry_run:
             self._require_needs()
         with kube.lock(LOCK):
-            applied = kube.apply(
-                objects,
-                layer=self.name,
-                adopt=frozenset(self.settings.adopt),
-                expected=self._earlier(),
-                take_ownership=take_ownership,
-                on_event=tell,
-            )
+            if kube.dry_run:
+                applied = [kube.apply(objects, expected=self._earlier(), on_event=tell, **how)]
+            else:
+                applied = self._in_stages(kube, objects, tell, how)
             pruned = self._pruned(kube, objects, tell)
-        return pd.concat([each for each in (applied, pruned) if len(each)] or [applied], ignore_index=True)
+        return pd.concat([each for each in (*applied, pruned) if len(each)] or applied, ignore_index=True)
+
+    def _in_stages(
+        self, kube: "Kube", objects: list[Object], tell: Callable[[object], None], how: dict[str, Any]
+    ) -> "list[pd.DataFrame]":
+        """Apply a stage, and wait until what it changed is ready before the next. All stages are planned first."""
+        first, *later = stages(self.layer, self._observed) or [objects]
+        if later:
+            kube.apply([obj for part in later for obj in part], expected=objects, dry_run=True, **how)
+        applied = [kube.apply(first, on_event=tell, **how)]
+        for before, part in zip([first, *later], later, strict=False):
+            if changes(applied[-1]):
+                kube.wait(before, timeout=READY_WITHIN, on_event=tell)
+            applied.append(kube.apply(part, on_event=tell, **how))
+        return applied
 
     def _earlier(self) -> list[Object]:
         """The objects of the layers before it: a plan may rely on them before they are applied."""
         if not self.dry_run or self.name not in self.settings.layers:
             return []
-        return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self.settings)]
+        return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self._observed)]
 
     def _pruned(self, kube: "Kube", objects: list[Object], tell: Callable[[object], None]) -> "pd.DataFrame":
         """Delete what is no longer rendered. A layer that renders nothing at all is only removed by `uninstall`."""
@@ -161,7 +185,7 @@ class Installed:
 
     def checks(self) -> list[checks.Check]:
         """What proves it."""
-        return proofs(self.name, self.settings, self.kube)
+        return proofs(self.layer, self.settings, self.kube)
 
     def verify(self) -> "pd.DataFrame":
         """Run its checks. A dry run asks nothing, since checks work by use: they make pods and claims.
@@ -277,7 +301,7 @@ class Stack:
 
     def _layer(self, name: str) -> Layer:
         if name not in layers() and self.kube is not None and name in inventories(self.kube):
-            return Layer(name, "installed by another version", (), ())
+            return Layer(name, "installed by another version", ())
         return layer(name)
 
     def _why_not(self, name: str) -> str:

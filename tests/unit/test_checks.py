@@ -10,8 +10,8 @@ import pytest
 
 from platformlib import checks
 from platformlib.checks import Check, Found, Result, run, verify
+from platformlib.components.proving import same, unwell
 from platformlib.errors import CheckFailed
-from platformlib.layers.proofs.context import same, unwell
 
 COLUMNS = ["check", "ok", "expected", "found", "fix"]
 
