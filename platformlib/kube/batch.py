@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 THREADS = 8
+SHOWN = 50  # errors that a combined one lists
 
 
 def each(
@@ -43,7 +44,9 @@ def each(
 def combine_errors(failed: Iterable[tuple[object, KubeError]], *, heading: str) -> KubeError:
     """One error for many; a single one keeps its own fix."""
     errors = [error for _, error in failed]
-    sentences = [str(error).split("\n  fix:")[0] for error in errors]
+    sentences = [str(error).split("\n  fix:")[0] for error in errors[:SHOWN]]
+    if len(errors) > SHOWN:
+        sentences.append(f"and {len(errors) - SHOWN} more")
     fixes = sorted({error.fix for error in errors if error.fix})
     return KubeError("\n    ".join([heading, *sentences]), fix="; ".join(fixes))
 
