@@ -201,6 +201,18 @@ class Installed:
                 return step.done(self._skip("verify"))
             return step.done(checks.verify(checks.run(self.checks())))
 
+    def require_installed(self) -> None:
+        """Refuse a name that is neither in the cluster nor in the parameters. Raises: PlatformError.
+
+        A layer of the parameters may be removed twice.
+        """
+        if self.name in self.settings.layers or self.kube.inventory(self.name):
+            return
+        there = ", ".join(inventories(self.kube)) or "none"
+        raise PlatformError(
+            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
+        )
+
     def uninstall(self, *, delete_data: tuple[str, ...] = (), timeout: float = 300) -> "pd.DataFrame":
         """Delete what it applied, by its inventory in the cluster: it need not be in the parameters any more.
 
@@ -217,7 +229,7 @@ class Installed:
         """
         with self._steps.step(self.name, "uninstall") as step:
             kube = self.kube
-            self._require_installed()
+            self.require_installed()
             self._require_unneeded()
             with kube.lock(LOCK):
                 return step.done(
@@ -233,15 +245,6 @@ class Installed:
         for need in map(layers().__getitem__, self.layer.needs):
             if render(need, self.settings) and not self.kube.inventory(need.name):
                 raise PlatformError(f"layer {self.name} needs {need.name}", fix=f"install {need.name} first")
-
-    def _require_installed(self) -> None:
-        """What the parameters name may be removed twice; any other name without objects is a mistake."""
-        if self.name in self.settings.layers or self.kube.inventory(self.name):
-            return
-        there = ", ".join(inventories(self.kube)) or "none"
-        raise PlatformError(
-            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
-        )
 
     def _require_unneeded(self) -> None:
         dependents = [each.name for each in layers().values() if self.name in (*each.needs, *each.under)]

@@ -45,7 +45,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
 
     Args:
         platform: path of a parameters file, or the value of its `platform` key.
-        until: the last layer to work on; default: all that the parameters name.
+        until: the last layer to work on; None or an empty text: all that the parameters name.
         dry_run: say what would change, and change nothing.
 
     Raises:
@@ -61,7 +61,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
             [Fault("platform", type(platform).__name__, "a path, or a mapping as in a parameters file")]
         )
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
-    target = Target(settings, until=until, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
+    target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
     plots.show_tables()
     plots.declare([*(node.name for node in settings.cluster.nodes), *NAMESPACES])
     display(target.touch())  # type: ignore[no-untyped-call]
