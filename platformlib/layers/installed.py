@@ -130,7 +130,7 @@ class Installed:
         self, kube: "Kube", objects: list[Object], tell: Callable[[object], None], how: dict[str, Any]
     ) -> "list[pd.DataFrame]":
         """Apply a stage, and wait until what it changed is ready before the next. All stages are planned first."""
-        first, *later = stages(self.layer, self._observed) or [objects]
+        first, *later = stages(self.layer, self._observed, objects)
         if later:
             kube.apply([obj for part in later for obj in part], expected=objects, dry_run=True, **how)
         applied = [kube.apply(first, on_event=tell, **how)]
