@@ -27,7 +27,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 COMMANDS = ["", "run", "check", "install", "status", "diff", "claim", "uninstall", "queries", "lab", "lab check",
-            "lab up", "lab status", "lab ssh", "lab down", "bundle", "bundle build", "bundle list", "bundle verify"]  # fmt: skip
+            "lab up", "lab status", "lab ssh", "lab down", "bundle", "bundle build", "bundle list",
+            "bundle verify"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
