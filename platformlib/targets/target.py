@@ -26,18 +26,7 @@ if TYPE_CHECKING:
     from platformlib.targets.security import Security
 
 Source = Literal["prometheus", "loki"]
-# The first colours after the nodes': a namespace looks alike in all notebooks.
-NAMESPACES = (
-    "kube-system",
-    "observability",
-    "kyverno",
-    "node-agents",
-    "storage",
-    "argocd",
-    "minio",
-    "velero",
-    "default",
-)
+KUBERNETES = ("kube-system", "default")
 
 
 def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -> "Target":
@@ -54,7 +43,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
     """
     from IPython.display import display
 
-    from platformlib import plots
+    from platformlib import composition, plots
 
     if not isinstance(platform, str | Path | Mapping):
         raise SettingsError(
@@ -63,7 +52,8 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
     target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
     plots.show_tables()
-    plots.declare([*(node.name for node in settings.cluster.nodes), *NAMESPACES])
+    # The first colours: a node and a namespace look alike in all notebooks of a platform.
+    plots.declare([*(node.name for node in settings.cluster.nodes), *KUBERNETES, *composition.namespaces(settings)])
     display(target.touch())  # type: ignore[no-untyped-call]
     return target
 
