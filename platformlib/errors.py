@@ -7,7 +7,8 @@ PlatformError                what went wrong; `.fix` says what to do about it
 │   ├── NodeUnreachable      no answer, or no SSH there
 │   ├── AuthenticationFailed the machine refused the key
 │   ├── HostKeyChanged       another machine answers at this address
-│   └── CommandFailed        a command ended with a non-zero status
+│   ├── CommandFailed        a command ended with a non-zero status
+│   └── TransferFailed       a file arrived incomplete; the old one is still in place
 ├── LabError                 the host cannot carry the lab, or a machine of it did not start
 ├── BundleError              an artifact could not be built or served
 │   ├── ChecksumMismatch     a file is not what was built
@@ -108,6 +109,13 @@ class CommandFailed(NodeError):
         tail = "\n    ".join(output.strip().splitlines()[-12:])
         super().__init__(node, f"`{command}` ended with status {status}\n    {tail}")
         self.command, self.status, self.output = command, status, output
+
+
+class TransferFailed(NodeError):
+    """A file arrived incomplete or altered: nothing was replaced."""
+
+    def __init__(self, node: str, message: str) -> None:
+        super().__init__(node, f"{message}; nothing was replaced", fix="run it again; if it recurs, see the network")
 
 
 class LabError(PlatformError):

@@ -1,6 +1,5 @@
 """The distributions: one small interface, one module each. Everything above is the same code for all of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from platformlib.clusters.driver import Driver
@@ -12,15 +11,21 @@ from platformlib.settings import Settings
 
 __all__ = ["Driver", "driver"]
 
-_DRIVERS: dict[str, Callable[[Settings, Path | None], Driver]] = {"existing": Existing, "k3s": K3s, "kubeadm": Kubeadm}
+_DRIVERS: dict[str, type[Existing] | type[K3s] | type[Kubeadm]] = {
+    "existing": Existing,
+    "k3s": K3s,
+    "kubeadm": Kubeadm,
+}
 
 
-def driver(settings: Settings, *, program: Path | None = None) -> Driver:
+def driver(settings: Settings, *, program: Path | None = None, dry_run: bool = False) -> Driver:
     """The driver of the distribution that the settings name.
 
-    `program` is the distribution's binary from a bundle; without one, the nodes must have it already.
+    Args:
+        program: the distribution's binary from a bundle; without one, the machines must have it already.
+        dry_run: its machines refuse every change, and its verbs say what they would do.
     """
     distribution = settings.cluster.distribution
     if distribution not in _DRIVERS:
         raise ClusterError(f"no driver for {distribution} yet", fix=f"cluster.distribution: one of {sorted(_DRIVERS)}")
-    return _DRIVERS[distribution](settings, program)
+    return _DRIVERS[distribution](settings, program, dry_run=dry_run)

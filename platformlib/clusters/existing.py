@@ -18,8 +18,8 @@ ELSEWHERE = "use the tool that installed the cluster"
 class Existing:
     """The driver of distribution `existing`."""
 
-    def __init__(self, settings: Settings, program: Path | None = None) -> None:
-        self.settings, self.program = settings, program
+    def __init__(self, settings: Settings, program: Path | None = None, *, dry_run: bool = False) -> None:
+        self.settings, self.program, self.dry_run = settings, program, dry_run
 
     def facts(self) -> "pd.DataFrame":
         return self.nodes()

@@ -176,22 +176,30 @@ class Surroundings:
         return any(MISSED[each.kind].format(each.name) in error.message for each in self.coming if each.kind in MISSED)
 
 
-def plan(api: Api, objects: Sequence[Object], *, force: bool, adopt: Collection[str] | None = None) -> list[Step]:
+def plan(
+    api: Api,
+    objects: Sequence[Object],
+    *,
+    force: bool,
+    adopt: Collection[str] | None = None,
+    expected: Sequence[Object] = (),
+) -> list[Step]:
     """A step for every object.
 
     Args:
         objects: prepared ones.
         force: take over fields of other managers.
         adopt: names of live objects that may be taken over; None takes over any.
+        expected: namespaces and definitions that earlier layers of the same dry run would bring.
 
     Raises:
         ApplyConflict: another manager owns a field, and `force` is off. KubeError: an object is not ours, or the
             server would refuse it.
     """
-    live = api.get_many(map(reference, objects))
+    live = api.get_many(map(reference, [*objects, *expected]))
     if adopt is not None:
-        refuse_foreign(live.values(), adopt)
-    around = Surroundings(objects, live, Scaled.read(api, objects))
+        refuse_foreign((live[ref] for ref in map(reference, objects) if ref in live), adopt)
+    around = Surroundings([*objects, *expected], live, Scaled.read(api, objects))
     # The server waits 50 ms for a missing namespace before it refuses: those are many at once, at no cost to it.
     waiting = [obj for obj in objects if around.lacks_namespace(reference(obj))]
     others = [obj for obj in objects if not around.lacks_namespace(reference(obj))]
@@ -327,6 +335,7 @@ def apply(
     *,
     layer: str,
     adopt: Collection[str] = frozenset(),
+    expected: Sequence[Object] = (),
     dry_run: bool = False,
     take_ownership: bool = False,
     on_event: OnEvent | None = None,
@@ -335,7 +344,7 @@ def apply(
     began, wanted = time.monotonic(), _unique([prepared(obj, layer) for obj in objects])
     if not dry_run:
         _settle(api, wanted)
-    steps = plan(api, wanted, force=take_ownership, adopt=adopt)
+    steps = plan(api, wanted, force=take_ownership, adopt=adopt, expected=expected)
     claims = {step.ref: expansions(api, step.ref, step.growth) for step in steps if step.growth}
     if not dry_run:
         inventory.record(api, layer, [step.ref for step in steps])

@@ -93,6 +93,7 @@ class Kube:
         *,
         layer: str,
         adopt: Collection[str] = frozenset(),
+        expected: Sequence[Object] = (),
         dry_run: bool = False,
         take_ownership: bool = False,
         on_event: OnEvent | None = None,
@@ -108,6 +109,7 @@ class Kube:
             layer: the inventory that records the objects.
             adopt: live objects that no platform applied and that may be taken over, such as "Namespace/shop" or
                 "ConfigMap/shop/web". Others refuse the set. `prune` and `uninstall` never delete adopted objects.
+            expected: namespaces and definitions of earlier layers that a dry run takes for present.
             dry_run: only plan; a dry handle always does.
             take_ownership: overwrite fields that another field manager owns. `diff` shows them.
             on_event: called after each change.
@@ -132,17 +134,21 @@ class Kube:
             objects,
             layer=layer,
             adopt=adopt,
+            expected=expected,
             dry_run=dry_run or self.dry_run,
             take_ownership=take_ownership,
             on_event=on_event,
         )
 
-    def diff(self, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+    def diff(
+        self, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
+    ) -> "pd.DataFrame":
         """What applying with `take_ownership` would change. Changes nothing.
 
         Args:
             objects: as of `apply`.
             layer: show what `prune` would delete of this layer, too.
+            expected: as of `apply`.
 
         Returns:
             A row for each field that differs. Columns:
@@ -150,7 +156,7 @@ class Kube:
                 field: a path such as spec.template.spec.containers[web].image; empty for a whole object.
                 live, wanted: the values as text; those of Secrets are masked.
         """
-        return differing.diff(self.api, objects, layer=layer)
+        return differing.diff(self.api, objects, layer=layer, expected=expected)
 
     def wait(self, objects: Iterable[Object], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
         """Wait until all objects are ready, by the rules of their kinds.

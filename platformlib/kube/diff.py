@@ -23,9 +23,11 @@ REORDERED: Change = ("(order)", "items of a list", "in another order")
 TAKEN_OVER: Change = ("metadata.managedFields", "owned by others", "owned by platformlib")
 
 
-def diff(api: Api, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+def diff(
+    api: Api, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
+) -> "pd.DataFrame":
     """See `Kube.diff`."""
-    steps = plan(api, _labelled(api, objects, layer), force=True)
+    steps = plan(api, _labelled(api, objects, layer), force=True, expected=expected)
     extra = inventory.surplus(api, layer, [step.ref for step in steps]) if layer else []
     gone = [ref for ref, action in Removal(api, layer or "", frozenset()).look(extra).items() if action == WOULD_DELETE]
     rows = [row for step in steps for row in _rows(step)]

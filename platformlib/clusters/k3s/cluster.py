@@ -32,18 +32,18 @@ class K3s:
     Its files come from `cluster.k3s.bundle`, or are downloaded; `program`, a folder, takes the bundle's place.
     """
 
-    def __init__(self, settings: Settings, program: Path | None = None) -> None:
+    def __init__(self, settings: Settings, program: Path | None = None, *, dry_run: bool = False) -> None:
         if program:
             k3s = settings.cluster.k3s.model_copy(update={"bundle": program})
             settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"k3s": k3s})})
-        self.settings = settings
+        self.settings, self.dry_run = settings, dry_run
         self.plans = {node.name: node for node in [*config.servers(settings), *config.agents(settings)]}
 
     @cached_property
     def machines(self) -> dict[str, Machine]:
         """The machines by name, servers first; connected at their first command."""
         folder, ssh = state_dir(self.settings.name), self.settings.cluster.ssh
-        return {name: connect(node, ssh, state=folder) for name, node in self.plans.items()}
+        return {name: connect(node, ssh, state=folder, dry_run=self.dry_run) for name, node in self.plans.items()}
 
     def _facts(self) -> dict[str, Facts]:
         return each(self.machines.values(), facts)

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class Kubeadm:
     """The driver of distribution `kubeadm`: one control plane, any number of workers."""
 
-    def __init__(self, settings: Settings, program: Path | None = None) -> None:
-        self.settings, self.program = settings, program
+    def __init__(self, settings: Settings, program: Path | None = None, *, dry_run: bool = False) -> None:
+        self.settings, self.program, self.dry_run = settings, program, dry_run
         self.plans = {node.name: node for node in settings.cluster.nodes}
 
     @cached_property
     def machines(self) -> dict[str, Machine]:
         """The machines by name; connected at their first command."""
         state, ssh = state_dir(self.settings.name), self.settings.cluster.ssh
-        return {name: connect(node, ssh, state=state) for name, node in self.plans.items()}
+        return {name: connect(node, ssh, state=state, dry_run=self.dry_run) for name, node in self.plans.items()}
 
     @property
     def founder(self) -> Machine:
