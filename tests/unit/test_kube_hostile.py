@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import stamina
+import urllib3
 
 from platformlib.errors import ApiError, KubeError
-from platformlib.kube import Kube, Reference, inventory
+from platformlib.kube import Kube, Reference, inventory, session
 from tests.unit.kube_fakes import Answer, MemoryServer, Sent, Server, config_map, connect, kubeconfig, refusal
 
 GONE, BUSY = refusal(410, "the provided continue parameter is too old", "Expired"), refusal(429, "too many requests")
@@ -98,6 +99,19 @@ def test_a_server_that_speaks_something_else(to: Callable[[Server], Kube], answe
     kube = to(lambda sent: MemoryServer()(sent) if sent.path == "/api/v1" else answer)
     with pytest.raises(KubeError, match=words):
         kube.list("v1", "ConfigMap")
+
+
+def test_an_answer_that_never_ends_is_given_up(to: Callable[[Server], Kube], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte after the other, each in time."""
+
+    class Trickle(urllib3.HTTPResponse):
+        def read1(self, *_: Any, **__: Any) -> bytes:
+            return b" "
+
+    monkeypatch.setattr(session, "WHOLE_WITHIN", 0.05)
+    monkeypatch.setattr(Answer, "response", lambda _: Trickle(b"", preload_content=False))
+    with pytest.raises(KubeError, match="was not whole after 0 s"):
+        to(MemoryServer()).version()
 
 
 def test_an_object_made_anew_is_judged_anew(to: Callable[[Server], Kube]) -> None:
