@@ -17,6 +17,7 @@ import urllib3
 
 from platformlib.errors import ApiError, DryRunRefused, KubeError
 from platformlib.kube.credentials import Credentials
+from platformlib.kube.objects import printable
 
 TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
 WHOLE_WITHIN = 120.0  # seconds for the body of one answer, however slowly it comes
@@ -268,7 +269,7 @@ def _refusal(response: Response, phrase: str, credentials: Credentials) -> ApiEr
         status = {"message": response.text[:500]}
     code, details = response.status, status.get("details")
     causes = (details.get("causes") if isinstance(details, dict) else None) or []
-    message = str(status.get("message") or phrase)
+    message = printable(str(status.get("message") or phrase))
     fix = _fix(code, credentials)
     return ApiError(message, status=code, reason=str(status.get("reason") or ""), causes=causes, fix=fix)
 
