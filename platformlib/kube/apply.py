@@ -199,7 +199,7 @@ def plan(
     """
     live = api.get_many(map(reference, objects))
     if adopt is not None:
-        refuse_foreign(live.values(), adopt)
+        refuse_foreign((live[ref] for ref in map(reference, objects) if ref in live), adopt)
     before = [obj for obj in expected if obj["kind"] in PREREQUISITES]
     around = Surroundings([*objects, *before], live | api.get_many(map(reference, before)), Scaled.read(api, objects))
     # The server waits 50 ms for a missing namespace before it refuses: those are many at once, at no cost to it.

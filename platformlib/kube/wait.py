@@ -10,7 +10,7 @@ from platformlib.errors import ApiError, KubeError, TerminalCondition, WaitTimeo
 from platformlib.kube import events
 from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.batch import OnEvent, Progress, frame
-from platformlib.kube.objects import Object, Objects, Reference
+from platformlib.kube.objects import Object, Objects, Reference, printable
 from platformlib.kube.readiness import Readiness, assess
 from platformlib.kube.session import FORBIDDEN, GONE, SERVER_ERROR, TOO_MANY
 from platformlib.kube.workloads import CRASHES, Failure, selected
@@ -157,7 +157,7 @@ class FailureTracker:
 
 
 def _line(state: Readiness) -> str:
-    return f"{state.detail}; {state.failure.detail}" if state.failure else state.detail
+    return printable(f"{state.detail}; {state.failure.detail}" if state.failure else state.detail)
 
 
 def _message(api: Api, waiting: Waiting, refs: Sequence[Reference], heading: str) -> str:
@@ -168,7 +168,7 @@ def _message(api: Api, waiting: Waiting, refs: Sequence[Reference], heading: str
 def _explained(api: Api, ref: Reference, state: Readiness) -> str:
     """The newest warning of the object or its pods, and the last lines of a container that crashed."""
     try:
-        return "".join([_warning(api, ref), _last_lines(api, ref, state.failure)])
+        return printable("".join([_warning(api, ref), _last_lines(api, ref, state.failure)]))
     except KubeError:
         return ""  # the cause itself has been named; this would have been more of it
 
