@@ -233,7 +233,7 @@ def test_units(role: str, verb: str) -> None:
         ({"network": BOTH}, "cluster.nodes.0.address6"),
         ({"nodes": [ONE[0] | {"labels": {"node-role.kubernetes.io/worker": "x"}}]}, "cluster.nodes.0.labels"),
         ({"nodes": [ONE[0] | {"taints": ["a=b:Never"]}]}, "cluster.nodes.0.taints.0"),
-        ({"distribution": "kubeadm", "nodes": [ONE[0] | {"labels": {"a": "b"}}]}, "cluster.nodes.0"),
+        ({"distribution": "existing", "nodes": [ONE[0] | {"labels": {"a": "b"}}]}, "cluster.nodes.0"),
     ],
 )
 def test_refused_before_anything_is_touched(change: dict[str, Any], path: str) -> None:
