@@ -82,14 +82,15 @@ class Machines:
             return step.done(self.driver.upgrade(version, step.tell))
 
     def rollback(self) -> "pd.DataFrame":
-        """Go back to the newest snapshot and the version that wrote it. k3s only; what was written since is lost.
+        """Go back to the version before the last upgrade; what that costs is the driver's to say.
 
         Raises:
             ClusterError: the distribution has no rollback.
         """
         from platformlib.clusters.k3s import K3s
+        from platformlib.clusters.kubeadm import Kubeadm
 
-        if not isinstance(self.driver, K3s):
+        if not isinstance(self.driver, K3s | Kubeadm):
             raise ClusterError(f"{self.settings.cluster.distribution} has no rollback", fix="restore a backup")
         with self._steps.step(PART, "rollback") as step:
             self._require_own(silent=True)

@@ -1,4 +1,4 @@
-"""A line that a pod writes, to prove the way from a container to the log store."""
+"""A marker line: a pod writes it, and Loki has to return it. Proves the way from a container to the log store."""
 
 import re
 import secrets
@@ -19,12 +19,12 @@ LAYER, NAMESPACE = "marker", "observability"
 
 
 def said(word: str) -> str:
-    """The line with the word."""
+    """The line that contains the word."""
     return f"level=info msg={word}"
 
 
 def job(word: str) -> dict[str, Any]:
-    """A Job that writes the word once, within the restricted Pod Security Standard."""
+    """A Job that writes the word once, under the Pod Security level `restricted`."""
     name = re.sub(r"[^a-z0-9-]", "-", word.lower())[:50].strip("-")
     container = {
         "name": "marker",
@@ -46,40 +46,40 @@ def job(word: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Marker:
-    """The proof of one target."""
+    """Writes a marker line on a target's cluster, and finds it in its logs."""
 
     target: "Target"
 
     @staticmethod
     def word() -> str:
-        """A word that no earlier line has."""
+        """A random word, which no earlier line contains."""
         return f"marker-{secrets.token_hex(6)}"
 
     def write(self, word: str, *, timeout: float) -> "pd.DataFrame":
-        """Let a pod write the word, and wait until it has. Raises WaitTimeout, TerminalCondition."""
+        """Run a pod that writes the word, and wait for its end. Raises WaitTimeout, TerminalCondition."""
         self.target.kube.apply([job(word)], layer=LAYER)
         return self.target.kube.wait([job(word)], timeout=timeout)
 
     def find(self, word: str) -> "pd.DataFrame":
-        """The lines of the last quarter of an hour that have the word, as Loki has them."""
+        """Loki's lines of the last 15 minutes that contain the word."""
         return self.target.loki.lines(f'{{namespace="{NAMESPACE}"}} |= "{word}"', "15m")
 
     def wait(self, word: str, *, timeout: float) -> "pd.DataFrame":
-        """The word's line, as soon as Loki has it. Raises WaitTimeout."""
+        """Wait until Loki has the line. Raises WaitTimeout."""
         cause = "no such line in Loki; do promtail's pods run on every node, and is Loki ready?"
         return wait_until(lambda: self.find(word), lambda found: cause if found.empty else "", timeout)
 
     def verify(self, word: str) -> "pd.DataFrame":
-        """It came once, with the labels of the pod that wrote it. Raises CheckFailed."""
+        """The line arrived once, whole, with the labels of its pod. Raises CheckFailed."""
         return verify(list(checks(self.find(word), word)))
 
     def remove(self) -> "pd.DataFrame":
-        """Delete the pod that wrote."""
+        """Delete the Job."""
         return self.target.kube.uninstall(LAYER)
 
 
 def checks(found: "pd.DataFrame", word: str) -> Iterator[Result]:
-    """Once, whole, and labelled."""
+    """One result for each property of the line."""
     fix = "see promtail's log on the node of the pod"
     yield Result("the line came once", len(found) == 1, "1", str(len(found)), fix)
     first = found.astype(str).to_dict("records")[0] if len(found) else {}
