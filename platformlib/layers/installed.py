@@ -35,15 +35,23 @@ class Installed:
     Args:
         kube: the cluster; one with `dry_run` makes every verb a dry run. None: a dry run without a cluster.
         steps: receives the time and result of each verb.
+        ahead: checks that were begun before their turn.
         skipped: why the layer is not worked on; then every verb but `uninstall` does nothing and returns the reason.
     """
 
     def __init__(
-        self, layer: Layer, settings: Settings, kube: "Kube | None", *, steps: Steps | None = None, skipped: str = ""
+        self,
+        layer: Layer,
+        settings: Settings,
+        kube: "Kube | None",
+        *,
+        steps: Steps | None = None,
+        ahead: checks.Ahead | None = None,
+        skipped: str = "",
     ) -> None:
         self.layer, self.settings, self.skipped = layer, settings, skipped
         self.name = layer.name
-        self._kube, self._steps = kube, steps or Steps()
+        self._kube, self._steps, self._ahead = kube, steps or Steps(), ahead or checks.Ahead()
 
     def __repr__(self) -> str:
         return f"Installed({self.name}: {self.summary})"
@@ -124,13 +132,16 @@ class Installed:
             else:
                 applied = self._in_stages(kube, objects, tell, how)
             pruned = self._pruned(kube, objects, tell)
-        return pd.concat([each for each in (*applied, pruned) if len(each)] or applied, ignore_index=True)
+        done = pd.concat([each for each in (*applied, pruned) if len(each)] or applied, ignore_index=True)
+        if changes(done):
+            self._ahead.drop()
+        return done
 
     def _in_stages(
         self, kube: "Kube", objects: list[Object], tell: Callable[[object], None], how: dict[str, Any]
     ) -> "list[pd.DataFrame]":
         """Apply a stage, and wait until what it changed is ready before the next. All stages are planned first."""
-        first, *later = stages(self.layer, self._observed) or [objects]
+        first, *later = stages(self.layer, self._observed, objects)
         if later:
             kube.apply([obj for part in later for obj in part], expected=objects, dry_run=True, **how)
         applied = [kube.apply(first, on_event=tell, **how)]
@@ -201,7 +212,7 @@ class Installed:
         with self._steps.step(self.name, "verify") as step:
             if self.skipped or self.dry_run:
                 return step.done(self._skip("verify"))
-            return step.done(checks.verify(checks.run(self.checks())))
+            return step.done(checks.verify(self._ahead.run(self.name, self.checks())))
 
     def uninstall(self, *, delete_data: tuple[str, ...] = (), timeout: float = 300) -> "pd.DataFrame":
         """Delete what it applied, by its inventory in the cluster: it need not be in the parameters any more.
@@ -281,7 +292,7 @@ class Stack:
         self, settings: Settings, kube: "Kube | None", *, until: str | None = None, steps: Steps | None = None
     ) -> None:
         self.settings, self.kube = settings, kube
-        self._until, self._steps = until, steps or Steps()
+        self._until, self._steps, self._ahead = until, steps or Steps(), checks.Ahead()
         self.names = [each.name for each in chosen(settings.layers, until)]
 
     def __repr__(self) -> str:
@@ -300,7 +311,10 @@ class Stack:
         Raises:
             PlatformError: neither this version nor the cluster knows the layer.
         """
-        return Installed(self._layer(name), self.settings, self.kube, steps=self._steps, skipped=self._why_not(name))
+        skipped = self._why_not(name)
+        return Installed(
+            self._layer(name), self.settings, self.kube, steps=self._steps, ahead=self._ahead, skipped=skipped
+        )
 
     def _layer(self, name: str) -> Layer:
         if name not in layers() and self.kube is not None and name in inventories(self.kube):
@@ -338,6 +352,24 @@ class Stack:
             seconds = round(time.monotonic() - start, 1)
             rows.append({"layer": each.name, "objects": objects, **counts, "seconds": seconds})
         return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def prove_ahead(self) -> "pd.DataFrame":
+        """Begin the proofs of layers that are installed and need no order; `verify` of a layer takes their results.
+
+        A change that `apply` of any layer makes afterwards discards them.
+
+        Returns:
+            Columns: layer, check.
+        """
+        import pandas as pd
+
+        rows = []
+        for each in self:
+            if not each.dry_run and each.kube.inventory(each.name):
+                found = each.checks()
+                self._ahead.begin(each.name, found)
+                rows += [[each.name, check.name] for check in found if check.anytime]
+        return pd.DataFrame(rows, columns=["layer", "check"])
 
     def diff(self) -> "pd.DataFrame":
         """layer, kind, namespace, name, field, live, wanted: what installing would change. Changes nothing."""

@@ -7,6 +7,7 @@ from platformlib.checks import Check
 from platformlib.components import rendering
 from platformlib.components.proving import Context, pods_run, targets_up
 from platformlib.components.rendering import WORKLOADS, Object
+from platformlib.kube import reference
 from platformlib.layers.model import Layer, layers
 from platformlib.layers.model import stages as steps
 from platformlib.settings import Settings
@@ -24,16 +25,14 @@ def render(layer: Layer, settings: Settings) -> list[Object]:
     return rendering.render(layer.wanted(settings), settings)
 
 
-def stages(layer: Layer, settings: Settings) -> list[list[Object]]:
-    """The objects of `render` in steps: those of one have to be ready before the next is applied."""
-    parts = steps(layer, settings)
-    objects = render(layer, settings)
-    names = [{_name(obj) for obj in rendering.render(part, settings)} for part in parts]
-    return [[obj for obj in objects if _name(obj) in part] for part in names]
-
-
-def _name(obj: Object) -> tuple[str, str, str]:
-    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+def stages(layer: Layer, settings: Settings, objects: list[Object]) -> list[list[Object]]:
+    """A layer's objects in steps: those of one have to be ready before the next is applied."""
+    found, left = list[list[Object]](), objects
+    for part in steps(layer, settings)[:-1]:
+        own = {reference(obj) for obj in rendering.render(part, settings)}
+        found.append([obj for obj in left if reference(obj) in own])
+        left = [obj for obj in left if reference(obj) not in own]
+    return [*found, left]
 
 
 def proofs(layer: Layer, settings: Settings, kube: "Kube") -> list[Check]:

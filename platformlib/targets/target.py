@@ -199,6 +199,7 @@ class Target:
         self.members.claim()
         self.members.wait(timeout=timeout)
         self.members.verify()
+        self.layers.prove_ahead()
         for layer in self.layers:
             layer.apply()
             layer.wait(timeout)

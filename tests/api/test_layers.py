@@ -325,6 +325,7 @@ def test_a_dry_run_and_a_diff_write_nothing(  # noqa: PLR0917
         cluster = {
             "distribution": "existing",
             "context": "home",
+            "observed": {"nodes": ["192.168.1.0/24"], "api": ["192.168.1.201"]},  # this API server has no nodes
             "kubeconfig": str(kubeconfig(tmp_path / "kubeconfig", url, "home")),
         }
         settings = load(cluster=cluster)

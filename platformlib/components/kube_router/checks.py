@@ -32,6 +32,7 @@ def checks(context: Context) -> list[Check]:
             f"a pod on each of {len(context.nodes)} nodes finds the others by DNS and reaches them",
             "look at kube-router and CoreDNS: kubectl -n kube-system logs -l app.kubernetes.io/name=kube-router",
             lambda: _network(context),
+            anytime=True,
         ),
     ]
 

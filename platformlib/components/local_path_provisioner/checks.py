@@ -26,6 +26,7 @@ def checks(context: Context) -> list[Check]:
             "one pod writes to a new claim, a second reads it back",
             "kubectl describe pvc; kubectl -n storage logs deploy/local-path-provisioner",
             lambda: _volume(context, uuid4().hex),
+            anytime=True,
         ),
     ]
 
