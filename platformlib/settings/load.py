@@ -56,6 +56,8 @@ def _fault(detail: ErrorDetails) -> Fault:
     match detail["type"]:
         case "extra_forbidden":
             return Fault(path, "unknown key", "one of the keys in parameters/example.yaml")
+        case "secret_literal":
+            return Fault(path, "a literal", detail["msg"])
         case "missing":
             return Fault(path, "nothing", "a value; it has no default")
         case _:
