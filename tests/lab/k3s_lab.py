@@ -8,7 +8,8 @@ import os
 import platform as host
 import shutil
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -203,6 +204,37 @@ def kubectl(driver: K3s, *arguments: str, on: str = "k3s-1") -> str:
     return Kubectl(driver.machines[on]).read(*arguments).stdout
 
 
+def namespaces(driver: K3s, on: str = "k3s-1") -> set[str]:
+    words = kubectl(driver, "get", "namespaces", "-o", "name", on=on).split()
+    return {word.partition("/")[2] for word in words}
+
+
+def nodes(driver: K3s, on: str = "k3s-1") -> dict[str, Any]:
+    """The Node objects by name."""
+    return {it["metadata"]["name"]: it for it in Kubectl(driver.machines[on]).get("nodes")["items"]}
+
+
+def until(cause: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not cause():
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(1)
+
+
+# Another machine that asks the first server again and again to be let in, with a wrong token.
+INTRUDER = """
+import socket, time
+ask = dict(op='join', ca='', password='wrong', name='x', role='agent', node='', critical={}, ip='192.168.51.203')
+while True:
+    try:
+        with socket.create_connection(('192.168.51.201', 6443), timeout=2) as link:
+            link.sendall(repr(ask).encode()); link.shutdown(socket.SHUT_WR); link.recv(65536)
+    except OSError:
+        pass
+    time.sleep(0.1)
+"""
+
+
 def authorities(driver: K3s, names: Iterable[str] = ("k3s-1", "k3s-2", "k3s-3")) -> set[str]:
     """The hashes of the CAs that the machines hold: one, when there is one cluster."""
     script = (
@@ -237,6 +269,13 @@ def pod(driver: K3s, name: str, node: str, *, owner: str = "", budget: str = "",
     meta = {"name": name, "namespace": "default", "ownerReferences": owners, "annotations": {"stand-in/budget": budget}}
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": node}}
     change(driver, "create", "-f", "-", on=on, stdin=json.dumps(manifest))
+
+
+def rebuild_data(machine: Machine) -> None:
+    """No data any more, everything else as it was: as after a first start that failed."""
+    machine.change_shell(
+        "systemctl stop k3s k3s-agent; rm -rf /var/lib/rancher/k3s/server/db /var/lib/rancher/k3s/agent"
+    )
 
 
 def rebuild(machine: Machine) -> None:

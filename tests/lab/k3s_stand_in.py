@@ -425,17 +425,15 @@ class Process:
             self.quorum = self.sqlite or len(voters & heard) > len(voters) // 2
             learner = not self.sqlite and self.member_now().get("learner", True)
             self.api = self.quorum and not learner
-            if self.quorum and not self.sqlite:
-                self.manage(voters)
+            if self.quorum and not self.sqlite and self.address == min(voters & heard):
+                self.manage()
             self.keep()
 
     def member_now(self) -> Record:
         return alive(self.state, "members").get(self.member, {})
 
-    def manage(self, voters: set[str]) -> None:
+    def manage(self) -> None:
         """What the leader does: promote learners, remove members whose node was deleted."""
-        if self.address != min(voters):
-            return
         now = time.time()
         for it in alive(self.state, "members").values():
             if it["learner"] and now - it["since"] > PROMOTION:

@@ -73,7 +73,9 @@ def speaker(seats: Iterable[Seat]) -> Seat | None:
 def found(seat: Seat, settings: Settings) -> bool:
     """Start the first server without a cluster to join; True when it was (re)started."""
     tokens(seat.machine, settings)
-    if config.datastore(settings) == "etcd" and not seat.state.etcd:
+    if config.datastore(settings) == "sqlite":
+        seat.machine.remove(layout.PEER)  # of a first install that failed; k3s would move SQLite's data to etcd
+    elif not seat.state.etcd:
         seat.machine.write(layout.PEER, config.peer(None), 0o600)
     changed = service.settle(seat.machine, seat.node.role)
     record(seat, settings)

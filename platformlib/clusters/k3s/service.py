@@ -166,25 +166,36 @@ def prove(machine: Machine, role: str, kubectl: Kubectl, version: str = "", *, d
         version: what the node has to report.
 
     Raises:
-        ClusterError: after `deadline` seconds; names what is missing.
+        ClusterError: after `deadline` seconds; names what is missing, and k3s's own last error.
     """
     end = time.monotonic() + deadline
-    while True:
-        before, since = process(machine, role), time.monotonic()
-        left = max(end - time.monotonic(), 1.0)
-        ready(kubectl, machine.name, version, deadline=left)
-        wait(lambda: _silent(kubectl, machine.name, before.started), f"{machine.name} is not proven", left)  # noqa: B023
-        run_pod(machine, kubectl, deadline=max(end - time.monotonic(), 1.0))
-        time.sleep(max(STEADY - (time.monotonic() - since), 0.0))
-        after = process(machine, role)
-        if (after.pid, after.restarts) == (before.pid, before.restarts):
-            return
-        if time.monotonic() > end:
-            errors = own_errors(machine.shell(LOOK, layout.unit(role), ""))
-            last = errors[-1][-300:] if errors else "no error in its journal"
-            raise ClusterError(
-                f"{machine.name}: k3s keeps restarting ({after.restarts} times): {last}", fix="see its journal"
-            )
+    try:
+        while not _proven(machine, role, kubectl, version, end):
+            _in_time(end, f"{machine.name}: k3s keeps restarting")
+    except ClusterError as error:
+        errors = own_errors(machine.shell(LOOK, layout.unit(role), ""))
+        last = f"\n  its last error: {errors[-1][-300:]}" if errors else ""
+        what = str(error).partition("\n")[0]
+        raise ClusterError(
+            f"{what}{last}", fix=f"see journalctl -b -u {layout.unit(role)} there, then run again"
+        ) from None
+
+
+def _in_time(end: float, what: str) -> None:
+    if time.monotonic() > end:
+        raise ClusterError(what)
+
+
+def _proven(machine: Machine, role: str, kubectl: Kubectl, version: str, end: float) -> bool:
+    """Whether the process that was there at the beginning is still there when all else is shown."""
+    before, since = process(machine, role), time.monotonic()
+    left = max(end - time.monotonic(), 1.0)
+    ready(kubectl, machine.name, version, deadline=left)
+    wait(lambda: _silent(kubectl, machine.name, before.started), f"{machine.name} is not proven", left)
+    run_pod(machine, kubectl, deadline=max(end - time.monotonic(), 1.0))
+    time.sleep(max(STEADY - (time.monotonic() - since), 0.0))
+    after = process(machine, role)
+    return (after.pid, after.restarts) == (before.pid, before.restarts)
 
 
 def _silent(kubectl: Kubectl, name: str, started: float) -> str:
