@@ -16,11 +16,11 @@ from platformlib.plots.style import CONFIG
 from platformlib.plots.units import axis_name, formatted, scale, ticks
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-LEFT, WIDTH, RIGHT, TOP, BOTTOM = 66, 520, 274, 54, 40
+LEFT, WIDTH, RIGHT, TOP, BOTTOM = 66, 500, 300, 58, 40
 HEIGHT, ROW = 190, 17
-NAME, LAST, MOST = WIDTH + 30, WIDTH + 206, WIDTH + 270  # where the columns of the list stand
-LONGEST = 27  # letters of a name there
-ALL_LONGEST, HOVER, FRAME = 38, "hover", "frame"  # letters of a name without numbers; what only a pointer shows
+NAME, LAST, MOST = WIDTH + 30, WIDTH + 226, WIDTH + 294  # where the columns of the list stand
+LONGEST = 22  # letters of a name there
+ALL_LONGEST, HOVER, FRAME = 44, "hover", "frame"  # letters of a name without numbers; what only a pointer shows
 Spec = dict[str, Any]
 
 

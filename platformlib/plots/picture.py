@@ -93,7 +93,7 @@ class Sentence(Picture):
         """The sentence on a line of its own, so that it can be saved as other pictures are."""
         lines = [f'<text x="0" y="18" font-weight="bold" font-size="14">{html.escape(self.view.title)}</text>',
                  f'<text x="0" y="42" font-size="12">{html.escape(self.view.subtitle)}</text>']  # fmt: skip
-        return wrapped("".join(lines), 860, 56, self.alt)
+        return wrapped("".join(lines), 866, 56, self.alt)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         title = f"<b>{html.escape(self.view.title)}</b><br>" if self.view.title else ""

@@ -27,7 +27,7 @@ overflow-x:auto;margin:0}
 .pl-table table{border-collapse:collapse;margin:0;table-layout:auto;border:0}
 .pl-table caption{caption-side:top;text-align:left;font-weight:bold;padding:0 0 4px;color:inherit}
 .pl-table th,.pl-table td{vertical-align:top;padding:3px 14px 3px 0!important;\
-white-space:normal;max-width:46em;overflow-wrap:anywhere;border:0}
+white-space:normal;max-width:46em;overflow-wrap:break-word;border:0}
 .pl-table th{white-space:nowrap;border-bottom:1px solid currentColor!important;font-weight:600}
 .pl-table td{border-bottom:1px solid var(--jp-border-color2,#8888)!important}
 .pl-table .n{font-variant-numeric:tabular-nums;white-space:nowrap}

@@ -35,7 +35,7 @@ def _scaled(value: float, base: float, names: tuple[str, ...]) -> str:
     place = 0
     while abs(value) >= base * 0.9995 and place < len(names) - 1:
         value, place = value / base, place + 1
-    text = f"{value:.3g}" if abs(value) < base else f"{value:.4g}"
+    text = f"{value:.3g}" if abs(value) < KILO else f"{value:.0f}" if abs(value) < base else f"{value:.4g}"
     space = " " if base == KIBI else ""
     return f"{text}{space}{names[place]}"
 

@@ -1,5 +1,6 @@
 """One platform and every tool for it: what `pl.bind` gives a notebook."""
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from platformlib.layers import Stack, chosen
 from platformlib.layers.installed import NO_CLUSTER
 from platformlib.layers.steps import Steps
 from platformlib.settings import Settings, load
+from platformlib.settings.locate import resolve
 from platformlib.targets.card import card
 from platformlib.targets.waiting import wait_until
 
@@ -38,12 +40,15 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
         dry_run: say what would change, and change nothing.
 
     Raises:
-        SettingsError: with every fault of the parameters.
+        ParameterError: a parameter of the notebook that calls this has another type than its annotation.
+        SettingsError: with every fault of the platform's parameters.
         WrongCluster: the kubeconfig leads to a cluster that carries another platform.
     """
     from IPython.display import display
 
-    from platformlib import composition, plots
+    from platformlib import composition, parameters, plots
+
+    parameters.verify(sys._getframe(1).f_globals)
 
     if not isinstance(platform, str | Path | Mapping):
         raise SettingsError(
@@ -56,23 +61,6 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
     plots.declare([*(node.name for node in settings.cluster.nodes), *KUBERNETES, *composition.namespaces(settings)])
     display(target.touch())  # type: ignore[no-untyped-call]
     return target
-
-
-def resolve(path: str | Path, *near: Path) -> Path:
-    """A parameters file by a path relative to the working folder, to a folder in `near`, or to a notebook's folder.
-
-    A kernel of JupyterLab works in the notebook's folder, papermill's in the one where it was called;
-    the same default has to hold in both.
-
-    Raises:
-        SettingsError: no such file; names the places.
-    """
-    folders = list(dict.fromkeys([Path(), *near, Path("notebooks")]))
-    wanted = Path(path).expanduser()
-    if found := next((folder / wanted for folder in folders if (folder / wanted).is_file()), None):
-        return found
-    places = ", ".join(sorted({str((folder / wanted).resolve()) for folder in folders}))
-    raise SettingsError([Fault(str(path), f"no such file (looked for {places})", "a parameters file")])
 
 
 class Target:

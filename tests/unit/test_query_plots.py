@@ -125,7 +125,7 @@ def test_all_pictures_have_one_left_edge_and_one_width(picture: str) -> None:
     frame = EVENTS.assign(namespace="a-namespace-with-a-long-name") if picture == "lanes" else wide(3, picture)
     made = drawn(plot(frame, picture=picture))
     assert (made.spec["padding"]["left"], made.spec["width"]) == (LEFT, WIDTH)
-    assert 'width="860"' in made.svg
+    assert 'width="866"' in made.svg
 
 
 def test_the_list_has_last_and_largest() -> None:
@@ -335,6 +335,7 @@ def test_an_unknown_picture_names_the_known() -> None:
         (0, "bytes", "0 B"),
         (1536, "bytes", "1.5 KiB"),
         (1023.9, "bytes", "1 KiB"),
+        (1010.0 * 2**20, "bytes", "1010 MiB"),
         (1024**3 * 37, "bytes", "37 GiB"),
         (2048, "bytes per second", "2 KiB/s"),
         (0.371, "ratio", "37.1 %"),
