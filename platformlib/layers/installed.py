@@ -91,9 +91,11 @@ class Installed:
         Returns:
             Columns: kind, namespace, name, field, live, wanted.
         """
+        objects = self.render()
         if self._kube is None:
-            return _rows(self.render(), field="", live="(absent)", wanted="(present)")
-        return self._kube.diff(self.render(), layer=self.name, expected=self._earlier())
+            return _rows(objects, field="", live="(absent)", wanted="(present)")
+        # Without a layer, nothing counts as surplus: a layer that renders nothing is not pruned either.
+        return self._kube.diff(objects, layer=self.name if objects else None, expected=self._earlier())
 
     def apply(self, *, take_ownership: bool = False) -> "pd.DataFrame":
         """Apply its objects, then delete what it once applied and no longer renders.
@@ -153,7 +155,7 @@ class Installed:
 
     def _earlier(self) -> list[Object]:
         """The objects of the layers before it: a plan may rely on them before they are applied."""
-        if not self.dry_run or self.name not in self.settings.layers:
+        if self.name not in self.settings.layers:
             return []
         return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self._observed)]
 

@@ -26,7 +26,8 @@ from platformlib.polling import poll
 from tests.lab.conftest import RANGE, ROOT
 from tests.proof import TEST_LAB
 
-FIRST = "b9e493ac05e032be7477b8a4bf7f2bd7c4626dfc"  # its mark has no UID
+# The last commit before layers had rooms, the mark had a UID, and uninstall kept data.
+FIRST = "b9e493ac05e032be7477b8a4bf7f2bd7c4626dfc"
 LINES = 300
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 CLAIM = Reference("v1", "PersistentVolumeClaim", "shop", "goods")
