@@ -125,6 +125,8 @@ WORDS = {  # file, name: why it is no name of a component or layer there
     ("targets/target.py", "cluster"): "a part of the plan",
     ("targets/target.py", "loki"): "a query client",
     ("targets/target.py", "prometheus"): "a query client",
+    ("cli/queries.py", "prometheus"): "a query client",
+    ("cli/queries.py", "loki"): "a query client",
 }
 TO_MOVE = {  # 2026-11-24: names that still stand where they do not belong
     ("targets/marker.py", "observability"),

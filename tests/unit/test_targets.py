@@ -340,6 +340,7 @@ def fake_server(marks: dict[str, dict[str, str]]) -> Iterator[str]:
         "GET /api/v1/nodes?limit=500": {"items": [], "metadata": {}},
         "GET /version?": {"gitVersion": "v1.35.4"},
     }  # fmt: skip
-    answers |= {f"GET {path}?": {"metadata": {}, "data": data} for path, data in marks.items() if data}
+    named = {"name": "platformlib", "namespace": "kube-system"}
+    answers |= {f"GET {path}?": {"metadata": named, "data": data} for path, data in marks.items() if data}
     with serving(Tape({asked: [(200, answer)] for asked, answer in answers.items()})) as url:
         yield url
