@@ -214,7 +214,7 @@ LINE = {"line": "level=info msg=w", "namespace": "observability", "container": "
     ],
 )
 def test_the_marker_is_judged(lines: list[dict[str, str]], failed: int) -> None:
-    assert sum(not result.ok for result in marker.checks(pd.DataFrame(lines), "w")) == failed
+    assert sum(not result.ok for result in marker.checks(pd.DataFrame(lines), "w", "observability")) == failed
 
 
 def test_each_marker_is_new() -> None:
