@@ -15,7 +15,7 @@ PlatformError                what went wrong; `.fix` says what to do about it
 │   └── DiskSpaceError       not enough room; says how much is needed
 ├── ClusterError             installing or joining failed
 │   ├── PreflightFailed      a machine is not fit; `.table` has every result
-│   └── WrongCluster         the kubeconfig leads to a cluster of another name
+│   └── WrongCluster         the cluster is not this platform's: another name, UID or distribution, or no claim
 ├── KubeError                the Kubernetes API refused or failed
 │   ├── ApiError             one request was refused; `.status` and `.reason` are the server's
 │   ├── ApplyConflict        another field manager owns a field

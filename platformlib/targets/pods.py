@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Result, verify
 from platformlib.errors import KubeError
-from platformlib.kube.workloads import pod_trouble
+from platformlib.kube.workloads import pod_failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def troubled(kube: "Kube") -> "pd.DataFrame":
         count, of = ready.split("/")
         if phase in DONE and (phase == "Succeeded" or count == of):
             continue
-        found = pod_trouble(pod)
+        found = pod_failure(pod)
         cause = found.detail if found else f"{ready} containers are ready"
         rows.append((namespace, name, node, reason or phase, restarts, cause))
     made = pd.DataFrame(rows, columns=["namespace", "pod", "node", "reason", "restarts", "cause"])
@@ -153,7 +153,7 @@ def _one(kube: "Kube", name: str) -> Mapping[str, Any]:
 
 def _state(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     _, _, node, phase, ready, restarts, reason, created = _pod(dict(pod))
-    found = pod_trouble(dict(pod))
+    found = pod_failure(dict(pod))
     yield (
         "state",
         ", ".join(filter(None, (phase, reason, f"{ready} ready", f"{restarts} restarts" if restarts else ""))),

@@ -28,18 +28,7 @@ if TYPE_CHECKING:
     from platformlib.targets.security import Security
 
 Source = Literal["prometheus", "loki"]
-# The first colours after the nodes': a namespace looks alike in all notebooks.
-NAMESPACES = (
-    "kube-system",
-    "observability",
-    "kyverno",
-    "node-agents",
-    "storage",
-    "argocd",
-    "minio",
-    "velero",
-    "default",
-)
+KUBERNETES = ("kube-system", "default")
 
 
 def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -> "Target":
@@ -47,7 +36,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
 
     Args:
         platform: path of a parameters file, or the value of its `platform` key.
-        until: the last layer to work on; default: all that the parameters name.
+        until: the last layer to work on; None or an empty text: all that the parameters name.
         dry_run: say what would change, and change nothing.
 
     Raises:
@@ -57,7 +46,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
     """
     from IPython.display import display
 
-    from platformlib import parameters, plots
+    from platformlib import composition, parameters, plots
 
     parameters.verify(sys._getframe(1).f_globals)
 
@@ -66,9 +55,10 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
             [Fault("platform", type(platform).__name__, "a path, or a mapping as in a parameters file")]
         )
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
-    target = Target(settings, until=until, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
+    target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
     plots.show_tables()
-    plots.declare([*(node.name for node in settings.cluster.nodes), *NAMESPACES])
+    # The first colours: a node and a namespace look alike in all notebooks of a platform.
+    plots.declare([*(node.name for node in settings.cluster.nodes), *KUBERNETES, *composition.namespaces(settings)])
     display(target.touch())  # type: ignore[no-untyped-call]
     return target
 
@@ -199,6 +189,7 @@ class Target:
         self.members.claim()
         self.members.wait(timeout=timeout)
         self.members.verify()
+        self.layers.prove_ahead()
         for layer in self.layers:
             layer.apply()
             layer.wait(timeout)
@@ -262,16 +253,16 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.prometheus(self.kube)
+        return proving.prometheus(self.kube, self.settings)
 
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.loki(self.kube)
+        return proving.loki(self.kube, self.settings)
 
     @cached_property
     def queries(self) -> "Catalog":
@@ -281,16 +272,18 @@ class Target:
         """
         from platformlib.query import Catalog, Events
 
+        own = self.settings.components
         if absent := self._no_answers():
-            return Catalog(absent=absent)
-        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube))
+            return Catalog(components=own, absent=absent)
+        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube), own)
 
     def _no_answers(self) -> str:
         """Why named queries have nobody to ask; nothing if they have."""
         if self.dry_run:
             return "dry run" if self.reached else f"dry run: {NO_CLUSTER}"
         layers = chosen(self.settings.layers, self.until)
-        if any(layer.has(source, self.settings) for layer in layers for source in ("prometheus", "loki")):
+        kept = {what for layer in layers for each in layer.wanted(self.settings) for what in each.provides}
+        if kept & {"metrics", "logs"}:
             return ""
         return "metrics and logs are kept by a layer that is not worked on"
 

@@ -8,7 +8,7 @@ parameters, and the same question asked again gets the next answer, the last one
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,22 @@ from platformlib.kube.credentials import Credentials
 from platformlib.query.cassette import scrub
 
 Answers = dict[str, list[tuple[int, Any]]]
+# The lab is reached as a cluster that others installed: the recorder gives it that identity, and so does the player.
+OWNED = {
+    "GET /api/v1/namespaces/kube-system?": {
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "recorded"},
+    },
+    "GET /api/v1/namespaces/kube-system/configmaps/platformlib?": {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "platformlib", "namespace": "kube-system"},
+        "data": {"name": "lab", "uid": "recorded", "distribution": "existing"},
+    },
+}  # fmt: skip
 DROPPED = frozenset({"managedFields"})
+# Kinds that are asked for since these recordings were made; every cluster has them.
+KINDS = {
+    "/apis/batch/v1": ("jobs", "Job"),
+    "/apis/discovery.k8s.io/v1": ("endpointslices", "EndpointSlice"),
+}
 COLLECTION = re.compile(r"/(api/v1|apis/[^/]+/[^/]+)(/namespaces/[^/]+)?/[^/]+")
 
 
@@ -71,8 +86,9 @@ def unknown(question: str) -> tuple[int, Any]:
     """What a cluster says that has nothing of this: an empty list, an identity, or that it is not there."""
     method, _, target = question.partition(" ")
     path = urlsplit(target).path
-    if method == "GET" and path == "/apis/batch/v1":
-        return 200, {"kind": "APIResourceList", "resources": [{"name": "jobs", "kind": "Job", "namespaced": True}]}
+    if method == "GET" and path in KINDS:
+        plural, kind = KINDS[path]
+        return 200, {"kind": "APIResourceList", "resources": [{"name": plural, "kind": kind, "namespaced": True}]}
     if method == "GET" and COLLECTION.fullmatch(path):
         return 200, {"kind": "List", "items": []}
     if method == "GET" and path == "/api/v1/namespaces/kube-system":
@@ -103,8 +119,12 @@ def question(method: str, target: str) -> str:
 
 
 @contextmanager
-def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
-    """A server on loopback that plays a tape, or asks the real one and keeps what it says; yields its URL."""
+def serving(tape: Tape, real: Credentials | None = None, owned: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """A server on loopback that plays a tape, or asks the real one and keeps what it says; yields its URL.
+
+    Args:
+        owned: answers of its own, by question.
+    """
     client = httpx.Client(base_url=real.server, verify=real.tls, timeout=60, trust_env=False) if real else None
 
     class Handler(BaseHTTPRequestHandler):
@@ -113,7 +133,8 @@ def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
         def answer(self) -> None:
             asked = question(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, said = self.ask(body) if client else self.played(asked, body)
+            own = (owned or {}).get(asked)
+            status, said = (200, own) if own else self.ask(body) if client else self.played(asked, body)
             if client and "/proxy/" not in self.path:
                 tape.keep(asked, status, said)
             content = said if isinstance(said, bytes) else json.dumps(said).encode()

@@ -21,7 +21,7 @@ from platformlib.runbook.progress import progress
 from platformlib.runbook.resume import INJECTED
 from platformlib.settings import load
 from platformlib.targets import Target
-from tests.notebooks.apiserver import Tape, kubeconfig, serving
+from tests.notebooks.apiserver import OWNED, Tape, kubeconfig, serving
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded"
@@ -36,6 +36,7 @@ MORE: dict[str, dict[str, Any]] = {
     "31-log-path": {"marker": "marker-recorded"},
     **{name: {"window": "30m"} for name in SECURITY},
     "50-storage": {"window": "30m"},
+    "60-applications": {"window": "30m", "namespace": "observability"},
 }
 
 
@@ -46,8 +47,8 @@ def platform(url: str, folder: Path, name: str = "") -> dict[str, Any]:
     document["layers"] = ["cluster", *(["security"] if name in SECURITY else []), "storage", "observability"]
     document["cluster"] |= {
         "distribution": "existing",
-        "kubeconfig": str(kubeconfig(folder / "kubeconfig", url, "lab")),
         "context": "lab",
+        "kubeconfig": str(kubeconfig(folder / "kubeconfig", url, "lab")),
     }
     return document
 
@@ -59,11 +60,12 @@ def record(name: str) -> Path:
     os.environ["PLATFORMLIB_RECORD"] = str(folder)
     real = Credentials.load(Target(load(LAB)).kubeconfig)
     try:
-        with TemporaryDirectory() as place, serving(tape, real) as url, progress(sys.stdout) as listener:
+        with TemporaryDirectory() as place, serving(tape, real, OWNED) as url, progress(sys.stdout) as listener:
+            os.environ["PLATFORMLIB_STATE"] = place  # what is remembered of the lab must not meet this identity
             parameters = {"platform": platform(url, Path(place), name), **MORE[name]}
             run(ROOT / "notebooks" / f"{name}.ipynb", parameters=parameters, on_event=listener)
     finally:
-        del os.environ["PLATFORMLIB_RECORD"]
+        del os.environ["PLATFORMLIB_RECORD"], os.environ["PLATFORMLIB_STATE"]
     tape.save(folder / "api.zst")
     return folder
 
@@ -72,12 +74,13 @@ def render(source: Path, recorded: Path, parameters: dict[str, Any], result: Pat
     """Run a notebook on a recording, and keep it with its outputs and without what is of this run alone."""
     os.environ |= {"PLATFORMLIB_REPLAY": str(recorded), "TZ": "UTC"}
     try:
-        with TemporaryDirectory() as place, serving(Tape.load(recorded / "api.zst")) as url:
+        with TemporaryDirectory() as place, serving(Tape.load(recorded / "api.zst"), owned=OWNED) as url:
+            os.environ["PLATFORMLIB_STATE"] = place
             values = {"platform": platform(url, Path(place), name), **parameters}
             done = run(source, parameters=values, output=Path(place) / "done.ipynb", runs=Path(place))
             made = nbformat.read(done.output, as_version=4)
     finally:
-        del os.environ["PLATFORMLIB_REPLAY"]
+        del os.environ["PLATFORMLIB_REPLAY"], os.environ["PLATFORMLIB_STATE"]
     made.cells = [cell for cell in made.cells if INJECTED not in cell.metadata.get("tags", [])]
     made.metadata.pop("papermill", None)
     for cell in made.cells:

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell
 
 from platformlib.query.cassette import SECRETS
 from platformlib.runbook import export
-from tests.notebooks.apiserver import Tape, serving
+from tests.notebooks.apiserver import OWNED, Tape, serving
 from tests.notebooks.record import LAB, MORE, RECORDED, RENDERED, platform, render, stale
 from tests.notebooks.tiny import code, prose, save
 
@@ -24,7 +24,7 @@ PATIENCE = 15.0  # seconds that a view may take on a recording, without the star
 def compared(rendered: Path, name: str, folder: Path, parameters: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Run a rendered notebook on its recording by nbval: each output must be the same."""
     found = nbformat.read(rendered, as_version=4)
-    with serving(Tape.load(RECORDED / name / "api.zst")) as url:
+    with serving(Tape.load(RECORDED / name / "api.zst"), owned=OWNED) as url:
         values = {"platform": platform(url, folder, name), **parameters}
         injected = new_code_cell("\n".join(f"{key} = {value!r}" for key, value in values.items()), id="injected")
         place = next(n for n, cell in enumerate(found.cells) if "parameters" in cell.metadata.get("tags", []))
@@ -32,7 +32,8 @@ def compared(rendered: Path, name: str, folder: Path, parameters: dict[str, Any]
         ready = folder / f"{name}.ipynb"
         nbformat.write(found, ready)
         options = ["-q", "-p", "no:cacheprovider", "--nbval", "--nbval-sanitize-with", str(SANITIZE)]
-        environment = {**os.environ, "PLATFORMLIB_REPLAY": str(RECORDED / name), "TZ": "UTC"}
+        environment = {**os.environ, "PLATFORMLIB_REPLAY": str(RECORDED / name), "TZ": "UTC",
+                       "PLATFORMLIB_STATE": str(folder)}  # fmt: skip
         return subprocess.run([sys.executable, "-m", "pytest", *options, str(ready)], cwd=folder, env=environment,
                               capture_output=True, text=True, check=False)  # fmt: skip
 

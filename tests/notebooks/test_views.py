@@ -15,17 +15,22 @@ import pytest
 from platformlib.errors import PlatformError
 from platformlib.plots.tables import table
 from platformlib.runbook.notebook import is_code, tags
-from tests.notebooks.apiserver import Tape, serving
+from tests.notebooks.apiserver import OWNED, Tape, serving
 from tests.notebooks.record import RECORDED, ROOT, platform
 
-VIEWS = ("10-cluster", "20-metrics", "30-logs", "50-storage")
+VIEWS = ("10-cluster", "20-metrics", "30-logs", "50-storage", "60-applications")
 
 
 @pytest.fixture(scope="module")
 def parameters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A platform whose API server plays what a real one said."""
-    with serving(Tape.load(RECORDED / "10-cluster" / "api.zst")) as url:
-        yield platform(url, tmp_path_factory.mktemp("view"))
+    folder = tmp_path_factory.mktemp("view")
+    with (
+        serving(Tape.load(RECORDED / "10-cluster" / "api.zst"), owned=OWNED) as url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PLATFORMLIB_STATE", str(folder))
+        yield platform(url, folder)
 
 
 def shown(notebook: Any, platform: dict[str, Any]) -> dict[str, Any]:

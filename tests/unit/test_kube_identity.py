@@ -210,7 +210,11 @@ def test_a_lost_lease_stops_its_holder(to: To, lose: Callable[[MemoryServer], An
         lose(server)
         time.sleep(1)
         before = dict(server.objects)
-        for verb in (lambda: kube.apply([config_map("second")], layer="shop"), lambda: kube.uninstall("shop")):
+        verbs: tuple[Callable[[], Any], ...] = (
+            lambda: kube.apply([config_map("second")], layer="shop"),
+            lambda: kube.uninstall("shop"),
+        )
+        for verb in verbs:
             with pytest.raises(KubeError, match=words):
                 verb()
         assert server.objects == before

@@ -214,7 +214,7 @@ LINE = {"line": "level=info msg=w", "namespace": "observability", "container": "
     ],
 )
 def test_the_marker_is_judged(lines: list[dict[str, str]], failed: int) -> None:
-    assert sum(not result.ok for result in marker.checks(pd.DataFrame(lines), "w")) == failed
+    assert sum(not result.ok for result in marker.checks(pd.DataFrame(lines), "w", "observability")) == failed
 
 
 def test_each_marker_is_new() -> None:
@@ -340,6 +340,7 @@ def fake_server(marks: dict[str, dict[str, str]]) -> Iterator[str]:
         "GET /api/v1/nodes?limit=500": {"items": [], "metadata": {}},
         "GET /version?": {"gitVersion": "v1.35.4"},
     }  # fmt: skip
-    answers |= {f"GET {path}?": {"metadata": {}, "data": data} for path, data in marks.items() if data}
+    named = {"name": "platformlib", "namespace": "kube-system"}
+    answers |= {f"GET {path}?": {"metadata": named, "data": data} for path, data in marks.items() if data}
     with serving(Tape({asked: [(200, answer)] for asked, answer in answers.items()})) as url:
         yield url
