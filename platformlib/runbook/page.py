@@ -59,7 +59,7 @@ def _page(source: Path, *, code: bool) -> str:
                 # As part of the page a picture has the page's colours, and its words; as an image it has neither.
                 data["text/html"] = data.pop("image/svg+xml")
     options: dict[str, Any] = {"exclude_input": not code, "exclude_input_prompt": True, "exclude_output_prompt": True}
-    exporter: Any = HTMLExporter(raw_template=TEMPLATE, **options)  # type: ignore[no-untyped-call]
+    exporter: Any = HTMLExporter(raw_template=TEMPLATE, **options)
     page = exporter.from_notebook_node(found, resources={"metadata": {"name": _title(found) or source.stem}})[0]
     return str(page)
 

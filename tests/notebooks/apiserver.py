@@ -39,6 +39,10 @@ KINDS = {
     "/apis/batch/v1": ("jobs", "Job"),
     "/apis/discovery.k8s.io/v1": ("endpointslices", "EndpointSlice"),
 }
+SERVER = {
+    "metadata": {"name": "kubernetes"}, "endpoints": [{"addresses": ["192.168.1.201"]}],
+    "ports": [{"name": "https", "port": 6443}],
+}  # fmt: skip
 COLLECTION = re.compile(r"/(api/v1|apis/[^/]+/[^/]+)(/namespaces/[^/]+)?/[^/]+")
 
 
@@ -89,6 +93,8 @@ def unknown(question: str) -> tuple[int, Any]:
     if method == "GET" and path in KINDS:
         plural, kind = KINDS[path]
         return 200, {"kind": "APIResourceList", "resources": [{"name": plural, "kind": kind, "namespaced": True}]}
+    if method == "GET" and path == "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices":
+        return 200, {"kind": "List", "items": [SERVER]}
     if method == "GET" and COLLECTION.fullmatch(path):
         return 200, {"kind": "List", "items": []}
     if method == "GET" and path == "/api/v1/namespaces/kube-system":
