@@ -1,6 +1,6 @@
 """What a running cell does, in place in JupyterLab: its last lines, its seconds, and how long it usually takes.
 
-When the cell has ended, one line with all lines folded below it is what stays in the notebook, without a widget.
+When the cell has ended, text takes the widget's place: one line, with all lines folded below it.
 Where no JupyterLab is, as under papermill, each line is printed as it comes.
 """
 
@@ -23,7 +23,7 @@ SHOWN, KEPT = 8, 500  # lines while a cell runs, and lines that stay
 SOON = 2.0  # seconds after which a silent cell shows that it lives
 EARLIER = 5  # runs of a cell that its usual time is made of
 SESSION = "JPY_SESSION_NAME"  # is set in kernels of a Jupyter server, not in papermill's
-STYLE = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
+STYLE = "line-height:1.35;font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
 
 
 class Paces:
@@ -67,6 +67,7 @@ class Live:
         self._shell, self._paces, self._lock = shell, paces, threading.RLock()
         self._lines: list[str] = []
         self._widget: Any = None
+        self._place: Any = None
         self._began, self._usual, self._source = 0.0, 0.0, ""
         self._done = threading.Event()
 
@@ -92,15 +93,14 @@ class Live:
             seconds = time.monotonic() - self._began
             if self._widget is None:
                 return
+            from IPython.display import HTML
+
+            # In the widget's own place: a notebook that is opened again knows no widget of this kernel.
+            self._place.update(HTML(folded(self._lines, seconds)))
             self._widget.close()
             self._widget = None
             if getattr(result, "success", True):
                 self._paces.keep(self._source, seconds)
-            lines = list(self._lines)
-        if lines:
-            from IPython.display import HTML, display
-
-            display(HTML(folded(lines, seconds)))  # type: ignore[no-untyped-call]
 
     def _tick(self, done: threading.Event) -> None:
         if done.wait(SOON):
@@ -114,20 +114,20 @@ class Live:
     def _show(self) -> None:
         seconds = time.monotonic() - self._began
         if self._widget is None:
-            self._widget = self._made()
+            self._widget, self._place = self._made()
         bar, text = self._widget.children
         bar.value = min(0.98, seconds / self._usual) if self._usual else 0.0
         bar.layout.visibility = "visible" if self._usual else "hidden"
         text.value = running(self._lines, seconds, self._usual)
 
     @staticmethod
-    def _made() -> Any:
+    def _made() -> tuple[Any, Any]:
+        """The widget, and the place where it is shown."""
         from IPython.display import display
         from ipywidgets import HTML, FloatProgress, VBox
 
         box = VBox([FloatProgress(min=0.0, max=1.0, description=""), HTML()])
-        display(box)  # type: ignore[no-untyped-call]
-        return box
+        return box, display(box, display_id=True)  # type: ignore[no-untyped-call]
 
 
 def running(lines: list[str], seconds: float, usual: float) -> str:
@@ -139,6 +139,8 @@ def running(lines: list[str], seconds: float, usual: float) -> str:
 
 def folded(lines: list[str], seconds: float) -> str:
     """All lines, to be unfolded; the last one is seen."""
+    if not lines:
+        return f'<div style="{STYLE}">{seconds:.0f} s</div>'
     told = "\n".join(html.escape(visible(line)) for line in lines[-KEPT:])
     left = f"\n… and {len(lines) - KEPT} lines before" if len(lines) > KEPT else ""
     head = f"{seconds:.0f} s · {len(lines)} lines · {html.escape(visible(lines[-1]))}"

@@ -19,7 +19,12 @@ from platformlib.plots.live import Live, Paces, Printed, folded, running, watch
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is displayed."""
     found: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", found.append)
+
+    def display(what: Any, display_id: bool = False) -> Any:
+        found.append(what)
+        return SimpleNamespace(update=lambda final: found.__setitem__(-1, final))
+
+    monkeypatch.setattr("IPython.display.display", display)
     return found
 
 
@@ -45,7 +50,8 @@ def test_lines_of_many_threads_are_shown_in_place_and_fold_when_the_cell_ends(wa
     assert box.children[1].value.count("object ") == live.SHOWN
     watching.end(SimpleNamespace(success=True))
     assert box.comm is None  # no widget stays behind
-    final = shown[1].data
+    (made,) = shown
+    final = made.data  # in the widget's place
     assert final.startswith("<details")
     assert sorted(re.findall(r"^(?:.*<pre>)?(object \d+)", final, re.MULTILINE)) == sorted(
         f"object {n}" for n in range(40)
