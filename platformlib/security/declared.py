@@ -1,6 +1,5 @@
 """What is declared about security, as data of this package and of the settings."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -8,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from platformlib import component, composition
 from platformlib.settings import Settings
 from platformlib.settings.security import Level, Quota
 
@@ -47,8 +47,7 @@ class Namespace:
 def namespaces(settings: Settings) -> list[Namespace]:
     """Every declared namespace that this platform has, the applications' last."""
     lowered = {each.namespace: each for each in settings.security.exceptions}
-    rows = {name: row for name, row in data("namespaces").items() if row["layer"] in settings.layers}
-    ours = [_platform(name, row) for name, row in rows.items()]
+    ours = [_platform(each) for each in composition.namespaces(settings).values()]
     return ours + [
         Namespace(
             each.name, lowered[each.name].level if each.name in lowered else settings.security.profile, each.size,
@@ -58,11 +57,10 @@ def namespaces(settings: Settings) -> list[Namespace]:
     ]  # fmt: skip
 
 
-def _platform(name: str, row: Mapping[str, Any]) -> Namespace:
+def _platform(own: component.Namespace) -> Namespace:
     return Namespace(
-        name, row["pods"], row.get("size", ""), row.get("reason", ""), tuple(row.get("workloads", ())),
-        row.get("exists", False), row.get("default_deny", True),
-    )  # fmt: skip
+        own.name, own.level, own.size, own.reason, tuple(own.workloads), own.exists, default_deny=not own.open
+    )
 
 
 def applications(settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from platformlib import composition
 from platformlib.security.declared import NAME, Namespace, Object, data, meta, namespaces
 from platformlib.settings import Settings
 
@@ -58,7 +59,7 @@ def flows(settings: Settings) -> list[Flow]:
     here = {each.name: each for each in namespaces(settings)}
     return [
         Flow(row["name"], source, to, _ports(row["ports"], here.get(to.namespace)), row["why"])
-        for row in data("flows")
+        for row in [*composition.flows(settings), *data("flows")]
         for source in _ends(row["from"], here, settings)
         for to in _ends(row["to"], here, settings)
     ]

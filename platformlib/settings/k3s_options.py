@@ -1,5 +1,10 @@
 """The options of config.yaml that k3s documents (`k3s server --help`, `k3s agent --help`), and whose they are."""
 
+from typing import Literal
+
+Packaged = Literal["coredns", "servicelb", "traefik", "local-storage", "metrics-server"]
+"""What `disable` can leave out."""
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())

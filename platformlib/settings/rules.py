@@ -4,20 +4,17 @@ They read the raw mapping and skip what is malformed, so that one reading of a f
 of types and the faults of sense together.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 from typing import Any
 
-from platformlib.durations import UNIT, UNITS
 from platformlib.errors import Fault
 from platformlib.settings.k3s_rules import K3S_RULES
 
 Raw = Mapping[str, Any]
 Rule = Callable[[Raw], Iterator[Fault]]
-DURATION = re.compile(rf"(\d+)({UNIT})")
 DEFAULTS = {"nodes": "192.168.1.0/24", "pods": "10.42.0.0/16", "services": "10.43.0.0/16"}
 
 
@@ -100,14 +97,6 @@ def existing_needs_a_kubeconfig(raw: Raw) -> Iterator[Fault]:
             yield Fault(f"cluster.{key}", "nothing", f"{expected}, with distribution existing")
 
 
-def loki_keeps_a_whole_day(raw: Raw) -> Iterator[Fault]:
-    """Its compactor works on an index a day, and Loki itself refuses less only when it starts."""
-    value = _section(raw, "observability", "loki", "retention")
-    found = DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found and int(found[1]) * UNITS[found[2]] < UNITS["d"]:
-        yield Fault("observability.loki.retention", value, "24h or more")
-
-
 RULES: tuple[Rule, ...] = (
     *K3S_RULES,
     networks_do_not_overlap,
@@ -116,7 +105,6 @@ RULES: tuple[Rule, ...] = (
     nodes_are_in_their_network,
     control_plane_has_a_quorum,
     existing_needs_a_kubeconfig,
-    loki_keeps_a_whole_day,
 )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from platformlib.settings.base import Model, Name, Quantity
+from platformlib.schema import Model, Name, Quantity
 
 Level = Literal["privileged", "baseline", "restricted"]
 Persona = Literal["viewer", "developer", "operator", "auditor", "deployer", "backup"]

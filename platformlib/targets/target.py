@@ -199,6 +199,7 @@ class Target:
         self.members.claim()
         self.members.wait(timeout=timeout)
         self.members.verify()
+        self.layers.prove_ahead()
         for layer in self.layers:
             layer.apply()
             layer.wait(timeout)
@@ -262,16 +263,16 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.prometheus(self.kube)
+        return proving.prometheus(self.kube, self.settings)
 
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.loki(self.kube)
+        return proving.loki(self.kube, self.settings)
 
     @cached_property
     def queries(self) -> "Catalog":
@@ -281,16 +282,18 @@ class Target:
         """
         from platformlib.query import Catalog, Events
 
+        own = self.settings.components
         if absent := self._no_answers():
-            return Catalog(absent=absent)
-        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube))
+            return Catalog(components=own, absent=absent)
+        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube), own)
 
     def _no_answers(self) -> str:
         """Why named queries have nobody to ask; nothing if they have."""
         if self.dry_run:
             return "dry run" if self.reached else f"dry run: {NO_CLUSTER}"
         layers = chosen(self.settings.layers, self.until)
-        if any(layer.has(source, self.settings) for layer in layers for source in ("prometheus", "loki")):
+        kept = {what for layer in layers for each in layer.wanted(self.settings) for what in each.provides}
+        if kept & {"metrics", "logs"}:
             return ""
         return "metrics and logs are kept by a layer that is not worked on"
 

@@ -199,12 +199,13 @@ def test_the_mirror_serves_every_registry_under_the_images_own_names() -> None:
 
 
 def test_hardening_files_are_what_the_api_server_reads() -> None:
-    admission = yaml.safe_load(hardening.admission(["cluster", "security"]))
+    admission = yaml.safe_load(hardening.admission(hardening.unlabelled(platform({"nodes": ONE}))))
     security = admission["plugins"][0]["configuration"]
     assert security["defaults"]["enforce"] == "restricted"
     assert security["exemptions"]["namespaces"] == ["kube-system"]
-    unlabelled = yaml.safe_load(hardening.admission(["cluster"]))["plugins"][0]["configuration"]["exemptions"]
-    assert "node-agents" in unlabelled["namespaces"]
+    bare = platform({"nodes": ONE}, layers=["cluster", "storage", "observability"])
+    assert hardening.unlabelled(bare) == ["node-agents", "observability"]
+    assert hardening.unlabelled(platform({"nodes": ONE})) == []
     enabled = next(arg for arg in hardening.APISERVER if arg.startswith("enable-admission-plugins="))
     configured = {plugin["name"] for plugin in admission["plugins"]} - {"PodSecurity"}  # on by default
     assert configured <= set(enabled.partition("=")[2].split(","))

@@ -2,16 +2,14 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import platformlib as pl
-from platformlib.clusters.k3s import remove, scrape, service, skew
+from platformlib.clusters.k3s import remove, service, skew
 from platformlib.clusters.k3s.kubectl import _member
 from platformlib.clusters.k3s.preflight import preflight
 from platformlib.clusters.k3s.state import State
@@ -191,12 +189,3 @@ def test_a_node_as_the_api_has_it() -> None:
         frozenset({"k=v:NoSchedule"}),
     )
     assert _member({"metadata": {"name": "new"}}).cause == "never reported"
-
-
-def test_what_k3s_brings_is_not_installed_twice() -> None:
-    """The layers say the same of k3s as the driver does."""
-    layers = yaml.safe_load((Path(pl.__file__).parent / "manifests" / "layers.yaml").read_text("utf-8"))
-    components = {name: rule for layer in layers.values() for name, rule in layer["components"].items()}
-    for name in scrape.BROUGHT.keys() & components.keys():
-        assert "k3s" not in components[name].get("distributions", ["k3s"]), name
-    assert not set(scrape.K3S.jobs) & set(scrape.K3S.absent)

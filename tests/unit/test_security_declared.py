@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import platformlib as pl
+from platformlib import composition
 from platformlib.errors import PlatformError, SettingsError
 from platformlib.security import access, flows, pod_security, probes, quotas, rbac, workloads
 from platformlib.security.declared import data, namespaces
@@ -30,9 +31,9 @@ def changed(**security: Any) -> Settings:
     return pl.load(RAW | {"security": RAW["security"] | security})
 
 
-def test_every_namespace_below_restricted_has_a_reason_and_says_who_needs_it() -> None:
-    for name, row in data("namespaces").items():
-        assert row["pods"] == "restricted" or (row["reason"] and row["workloads"]), name
+def test_every_namespace_below_restricted_has_a_reason_and_says_who_needs_it(settings: Settings) -> None:
+    for each in composition.namespaces(settings).values():
+        assert each.level == "restricted" or (each.reason and each.workloads), each.name
 
 
 def test_a_namespace_of_a_layer_that_is_not_there_is_left_out(settings: Settings) -> None:

@@ -80,7 +80,7 @@ REFUSED = {
     "bad quantity": (raw(lab={"machine": {"memory": "much"}}), "lab.machine.memory: 'much'"),
     "less than a day of logs": (
         raw(observability={"loki": {"retention": "23h"}}),
-        "observability.loki.retention: 23h — expected 24h or more",
+        "observability.loki.retention: '23h' — expected 24h or more",
     ),
     "bad mirror": (raw(registry={"mirror": "ftp//x"}), "registry.mirror"),
 }

@@ -42,7 +42,7 @@ def wanted(settings: Settings, node: Node, facts: Facts) -> list[File]:
         File(layout.INPUTS, units.INPUTS, 0o755),
         File(units.path(node), units.text(node), 0o644),
         File(layout.SYSCTL, hardening.sysctl() if metal else None, 0o644),
-        File(layout.ADMISSION, hardening.admission(settings.layers) if server else None),
+        File(layout.ADMISSION, hardening.admission(hardening.unlabelled(settings)) if server else None),
         File(layout.AUDIT_POLICY, hardening.audit_policy() if server else None),
     ]
 
