@@ -118,6 +118,7 @@ class Program(Part):
     peak: int = Field(description="megabytes while it is built")
     stamps: list[str] = Field(default=[], description="variables of the linker: {version}, {tag}, {major}, {minor}")
     tag: str = Field(default="", description="the image whose tag is stamped; default: the one of its own name")
+    optional: bool = Field(default=False, description="built, with its images, only when it is named")
 
 
 class Owned(Part):
