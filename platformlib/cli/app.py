@@ -19,7 +19,15 @@ app = typer.Typer(
 app.add_typer(lab.app, name="lab")
 app.add_typer(bundle.app, name="bundle")
 app.command("run", epilog=show.EXIT_CODES)(run.run)
-for command in (platform.check, platform.status, platform.diff, platform.uninstall, platform.queries):
+for command in (
+    platform.check,
+    platform.install,
+    platform.status,
+    platform.diff,
+    platform.claim,
+    platform.uninstall,
+    platform.queries,
+):
     app.command()(command)
 
 TRACEBACK = "PLATFORMLIB_TRACEBACK"

@@ -24,6 +24,15 @@ def _lab(file: Path) -> "Lab":
 
 
 @app.command()
+def check(file: File = LAB_FILE) -> None:
+    """Say whether this host can carry the lab, and what a lab replaces in the parameters. Makes nothing."""
+    lab = _lab(file)
+    for line in lab.check():
+        show.out.print(line, soft_wrap=True)
+    show.out.print(f"this host can carry the lab {lab.name}", soft_wrap=True)
+
+
+@app.command()
 def up(file: File = LAB_FILE) -> None:
     """Start the machines and wait until each takes a login. May be repeated."""
     show.table(_lab(file).up(show.stages()), "lab")
@@ -43,7 +52,15 @@ def ssh(node: Annotated[str, typer.Argument(help="A machine's name.", metavar="N
 
 
 @app.command()
-def down(file: File = LAB_FILE) -> None:
-    """Stop the machines and remove all that the lab made on this host."""
-    _lab(file).down(show.stages())
-    show.out.print("the lab is gone")
+def down(
+    file: File = LAB_FILE,
+    name: Annotated[
+        str | None, typer.Option(help="The lab's name, where its parameters file is gone or has another name.")
+    ] = None,
+) -> None:
+    """Stop the machines and remove all that the lab made on this host, whatever the file says by now."""
+    from platformlib.lab import parameters, remove
+    from platformlib.settings import load
+
+    if remove(name or parameters.name_of(load(file)), show.stages()):
+        show.out.print("the lab is gone")

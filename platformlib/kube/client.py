@@ -1,22 +1,22 @@
 """The facade: everything that the platform asks of a Kubernetes API."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformlib.kube import apply as applying
+from platformlib.kube import deletion, identity, inventory, lease
 from platformlib.kube import diff as differing
 from platformlib.kube import events as eventful
-from platformlib.kube import identity, inventory, lease
 from platformlib.kube import wait as waiting
 from platformlib.kube.api import Api
+from platformlib.kube.batch import OnEvent
 from platformlib.kube.credentials import Credentials
-from platformlib.kube.deletion import wait_gone
+from platformlib.kube.identity import Identity
 from platformlib.kube.objects import Object, Objects, Reference, reference
-from platformlib.kube.report import OnEvent
-from platformlib.kube.service import ServiceRoute
-from platformlib.kube.session import Session
+from platformlib.kube.session import ServiceRoute, Session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,19 +25,44 @@ References = list[Reference]
 
 
 class Kube:
-    """One cluster. Every request has a timeout, and is tried again for a while when the control plane restarts."""
+    """One cluster. Every request has a timeout, and is repeated for a while when the control plane restarts.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        session: the connection.
+        dry_run: refuse every write. `apply`, `prune` and `uninstall` then return what they would do.
+    """
+
+    def __init__(self, session: Session, dry_run: bool = False) -> None:
+        session.dry_run = session.dry_run or dry_run
+        session.guards = (lease.check, *session.guards)
         self.api = Api(session)
+        self._guard: identity.Guard | None = None
 
     @classmethod
-    def connect(cls, kubeconfig: Path, context: str | None = None) -> "Kube":
+    def connect(cls, kubeconfig: Path, context: str | None = None, *, dry_run: bool = False) -> "Kube":
         """Read a kubeconfig; nothing is asked of the server yet.
 
         Raises:
             KubeError: no such file or context, or broken credentials.
         """
-        return cls(Session(Credentials.load(Path(kubeconfig).expanduser(), context)))
+        return cls(Session(Credentials.load(Path(kubeconfig).expanduser(), context)), dry_run)
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether this handle refuses every write."""
+        return self.api.session.dry_run
+
+    @cached_property
+    def api_client(self) -> Any:
+        """A `kubernetes.client.ApiClient` for code that speaks the official package, under the same dry run and checks.
+
+        Example:
+            from kubernetes.client import CoreV1Api
+            CoreV1Api(kube.api_client).list_namespaced_pod("default")
+        """
+        from platformlib.kube.official import GuardedClient
+
+        return GuardedClient(self.api.session)
 
     def __repr__(self) -> str:
         own = self.api.session.credentials
@@ -67,6 +92,8 @@ class Kube:
         objects: Sequence[Object],
         *,
         layer: str,
+        adopt: Collection[str] = frozenset(),
+        expected: Sequence[Object] = (),
         dry_run: bool = False,
         take_ownership: bool = False,
         on_event: OnEvent | None = None,
@@ -79,25 +106,46 @@ class Kube:
         A field that someone edited by other means belongs to that manager, so it conflicts. `diff` shows what was
         edited; `take_ownership=True` then puts it back and owns it again.
 
+        A live object that no platform applied is refused, all of them at once, unless `adopt` names it. What is adopted
+        is never deleted by `prune` or `uninstall`.
+
+        Args:
+            adopt: names of such objects: "Namespace/shop", "ConfigMap/shop/web".
+            expected: what a dry run may rely on before it is there: namespaces and definitions of earlier layers.
+            dry_run: only plan; a dry handle always does.
+
         Returns:
             kind, namespace, name, action: created, configured or unchanged; in order of applying.
 
         Raises:
             ApplyConflict: another manager owns a field. KubeError: the server refuses an object.
         """
+        self._verify()
         return applying.apply(
-            self.api, objects, layer=layer, dry_run=dry_run, take_ownership=take_ownership, on_event=on_event
+            self.api,
+            objects,
+            layer=layer,
+            adopt=adopt,
+            expected=expected,
+            dry_run=dry_run or self.dry_run,
+            take_ownership=take_ownership,
+            on_event=on_event,
         )
 
-    def diff(self, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+    def diff(
+        self, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
+    ) -> "pd.DataFrame":
         """What applying (with `take_ownership`) would change; nothing is changed.
+
+        Args:
+            expected: as of `apply`.
 
         Returns:
             kind, namespace, name, field (a path such as spec.template.spec.containers[web].image), live, wanted; as
             text, the values of Secrets masked. A missing object is one row with field "". With `layer`, objects that
             `prune` would delete are rows as well.
         """
-        return differing.diff(self.api, objects, layer=layer)
+        return differing.diff(self.api, objects, layer=layer, expected=expected)
 
     def wait(self, objects: Iterable[Object], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
         """Until all objects are ready, by the rules of their kinds; told every 5 s who is not and why.
@@ -116,56 +164,108 @@ class Kube:
         return inventory.read(self.api, layer)
 
     def prune(
-        self, layer: str, keep: Iterable[Object], *, timeout: float = 300, on_event: OnEvent | None = None
+        self,
+        layer: str,
+        keep: Iterable[Object],
+        *,
+        delete_data: Collection[str] = (),
+        timeout: float = 300,
+        on_event: OnEvent | None = None,
     ) -> "pd.DataFrame":
         """Delete what the layer once applied and `keep` no longer has, and wait until it is gone.
 
+        Args:
+            delete_data: what may go with its data: "shop" (a namespace), "observability/storage-loki-0" (a claim),
+                "widgets.example.org" (a definition). Data that is not named is kept.
+
         Returns:
-            kind, namespace, name, action: deleted, absent, or kept (it belongs to another layer or manager now).
+            kind, namespace, name, action: deleted, absent, or "kept, " and the reason. On a dry handle "would delete".
 
         Raises:
+            KubeError: `keep` is empty, but the layer has objects: that is an uninstall.
             WaitTimeout: naming the finalizer or condition that holds an object.
         """
-        return inventory.prune(self.api, layer, map(reference, keep), timeout=timeout, on_event=on_event)
+        self._verify()
+        return deletion.prune(
+            self.api, layer, map(reference, keep), delete_data=delete_data, timeout=timeout, on_event=on_event
+        )
 
-    def uninstall(self, layer: str, *, timeout: float = 300, on_event: OnEvent | None = None) -> "pd.DataFrame":
-        """Delete everything that the layer applied, last first, and its inventory; returns as `prune` does."""
-        return inventory.uninstall(self.api, layer, timeout=timeout, on_event=on_event)
+    def uninstall(
+        self,
+        layer: str,
+        *,
+        delete_data: Collection[str] = (),
+        timeout: float = 300,
+        on_event: OnEvent | None = None,
+    ) -> "pd.DataFrame":
+        """Delete everything that the layer applied, last first, and its inventory; arguments and table as of `prune`.
+
+        What is kept leaves the inventory, too: it is nobody's then, and its labels tell where it came from.
+        """
+        self._verify()
+        return deletion.uninstall(self.api, layer, delete_data=delete_data, timeout=timeout, on_event=on_event)
 
     def delete(self, obj: Object | Reference, *, timeout: float = 120) -> bool:
         """Delete one object and wait until it is gone; False when it was not there."""
+        self._verify()
         ref = obj if isinstance(obj, Reference) else reference(obj)
-        there = self.api.delete(ref)
-        wait_gone(self.api, [ref], timeout=timeout)
+        live = self.api.get_if_known(ref)
+        there = live is not None and self.api.delete(ref, uid=live["metadata"]["uid"])
+        if live:
+            deletion.wait_gone(self.api, {ref: live}, timeout=timeout)
         return there
 
     def service(self, namespace: str, name: str, port: int | str, *, scheme: str = "http") -> ServiceRoute:
         """The route to a service through the API server."""
         return ServiceRoute(namespace, name, port, scheme, self.api.session)
 
-    def identity(self) -> str | None:
-        """The name of the platform that claimed this cluster, or None."""
+    def identity(self) -> Identity | None:
+        """What the cluster is marked with: name, uid, distribution. None when no platform claimed it."""
         return identity.identity(self.api)
 
-    def claim(self, name: str) -> None:
-        """Mark the cluster as the platform `name`'s, once.
+    def claim(self, name: str, distribution: str) -> None:
+        """Mark the cluster as that of the platform `name`; complete a mark of an older version. Repeatable.
+
+        Raises:
+            WrongCluster: it carries another platform or distribution, or the platform lives on another cluster.
+        """
+        if not self.dry_run:
+            identity.claim(self.api.with_guards((lease.check,)), name, distribution)
+
+    def release(self, name: str) -> bool:
+        """Take the platform's mark off the cluster; False when it had none.
 
         Raises:
             WrongCluster: it carries another platform.
         """
-        identity.claim(self.api, name)
+        if self.dry_run:
+            return self.identity() is not None
+        return identity.release(self.api.with_guards((lease.check,)), name)
 
-    def release(self, name: str) -> bool:
-        """Take the platform's name off the cluster; False when it had none. Raises: WrongCluster."""
-        return identity.release(self.api, name)
+    def require(self, name: str, distribution: str) -> None:
+        """From now on, write only to the cluster of this platform: every change verifies its identity first.
 
-    def alone(self, name: str, *, timeout: float = 300) -> AbstractContextManager[None]:
-        """A context that nobody else is in who asks for the same name. One whose holder was killed is free after 10 s.
+        An answer that does not come is a no. A dry handle accepts a cluster that is not claimed yet.
+        """
+        session, guard = self.api.session, identity.Guard(lambda: self.api, name, distribution)
+        session.guards = (*(each for each in session.guards if each is not self._guard), guard)
+        self._guard = guard
+
+    def _verify(self) -> None:
+        """The first step of every verb that changes something. Raises: WrongCluster, KubeError."""
+        if self._guard:
+            self._guard.verify(unclaimed=self.dry_run)
+
+    def lock(self, name: str, *, timeout: float = 300) -> AbstractContextManager[None]:
+        """Hold a cluster-wide Lease lock; a dead holder expires after 10 s.
+
+        The code inside, and the threads of `each` that it starts, stop before their next write when the lease is lost.
+        A dry handle takes no lease. Code that holds the lock may ask for it again.
 
         Raises:
             WaitTimeout: another one holds it longer than `timeout` seconds; names the holder.
         """
-        return lease.held(self.api, name, timeout=timeout)
+        return lease.lock(self.api, name, timeout=timeout)
 
     def logs(
         self, namespace: str, pod: str, container: str | None = None, *, tail: int = 100, previous: bool = False

@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import yaml
@@ -13,7 +13,7 @@ from platformlib.errors import KubeError
 
 FIX = "check the kubeconfig with `kubectl config view`, or let the installation write it again"
 # The official client remembers its temporary files in a module's global.
-_LOADING = Lock()
+_LOADING = RLock()
 
 
 class _Context(ssl.SSLContext):
@@ -53,13 +53,12 @@ class Credentials:
         """
         names = _names(path, context)
         with _LOADING, TemporaryDirectory(prefix="platformlib-") as folder:
-            configuration = _configuration(path, names["context"], folder)
-            tls = _tls(path, configuration)
-        token = configuration.api_key.get("BearerToken")
-        if names["exec"] and not (token or configuration.cert_file):
+            found = configuration(path, names["context"], folder)
+            tls = _tls(path, found)
+        token = found.api_key.get("BearerToken")
+        if names["exec"] and not (token or found.cert_file):
             raise KubeError(f"{path}: the exec plugin of user {names['user']} gave no credential", fix=FIX)
-        server = str(configuration.host)
-        return cls(path, names["context"], names["user"], server, tls, _proxy(configuration), configuration)
+        return cls(path, names["context"], names["user"], str(found.host).rstrip("/"), tls, _proxy(found), found)
 
 
 def _names(path: Path, context: str | None) -> dict[str, Any]:
@@ -91,18 +90,20 @@ def _entry(document: dict[str, Any], section: str, name: str | None, path: Path)
     return entries[name]
 
 
-def _configuration(path: Path, context: str, folder: str) -> Any:
+def configuration(path: Path, context: str, folder: str) -> Any:
+    """The official client's configuration of one context; certificates are written to `folder`. Raises: KubeError."""
     from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, load_kube_config
 
-    configuration = Configuration()
+    found = Configuration()
     load: Any = load_kube_config
     try:
-        load(str(path), context, configuration, persist_config=False, temp_file_path=folder)
+        with _LOADING:
+            load(str(path), context, found, persist_config=False, temp_file_path=folder)
     except ConfigException as error:
         # Past " in " the message would show the entry itself, tokens and keys included.
         raise KubeError(f"kubeconfig {path}: {str(error).split(' in ')[0]}", fix=FIX) from None
-    return configuration
+    return found
 
 
 def _tls(path: Path, configuration: Any) -> ssl.SSLContext:

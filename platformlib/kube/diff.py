@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from platformlib.kube import inventory
 from platformlib.kube.api import Api
-from platformlib.kube.objects import LAYER_LABEL, Object, Reference, prepared, reference
-from platformlib.kube.parallel import each
-from platformlib.kube.plan import Step, comparable, plan, refuse
-from platformlib.kube.report import frame
+from platformlib.kube.apply import Step, comparable, plan
+from platformlib.kube.batch import frame
+from platformlib.kube.deletion import WOULD_DELETE, Removal
+from platformlib.kube.objects import LAYER_LABEL, Object, Reference, labels, prepared, reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,35 +23,34 @@ REORDERED: Change = ("(order)", "items of a list", "in another order")
 TAKEN_OVER: Change = ("metadata.managedFields", "owned by others", "owned by platformlib")
 
 
-def diff(api: Api, objects: Sequence[Object], *, layer: str | None = None) -> "pd.DataFrame":
+def diff(
+    api: Api, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
+) -> "pd.DataFrame":
     """See `Kube.diff`."""
-    wanted, unlabelled = each(lambda obj: _labelled(api, obj, layer), objects)
-    if unlabelled:
-        raise refuse(unlabelled)
-    steps, failed = each(lambda obj: plan(api, obj, wanted, force=True), wanted)
-    if failed:
-        raise refuse(failed)
+    steps = plan(api, _labelled(api, objects, layer), force=True, expected=expected)
     extra = inventory.surplus(api, layer, [step.ref for step in steps]) if layer else []
+    gone = [ref for ref, action in Removal(api, layer or "", frozenset()).look(extra).items() if action == WOULD_DELETE]
     rows = [row for step in steps for row in _rows(step)]
-    return frame(rows + [_row(ref, ("", "(present)", ABSENT)) for ref in extra if api.get(ref)], COLUMNS)
+    return frame(rows + [_row(ref, ("", "(present)", ABSENT)) for ref in sorted(gone)], COLUMNS)
 
 
-def _labelled(api: Api, obj: Object, layer: str | None) -> Object:
-    """Without a layer's name the object keeps the layer that it has: that is no difference."""
+def _labelled(api: Api, objects: Sequence[Object], layer: str | None) -> list[Object]:
+    """Without a layer's name an object keeps the layer that it has: that is no difference."""
     if layer:
-        return prepared(obj, layer)
-    ready = prepared(obj, None)
-    if api.discovery.knows(obj["apiVersion"], obj["kind"]) and (live := api.get(reference(ready))):
-        layer = (live["metadata"].get("labels") or {}).get(LAYER_LABEL)
-    return prepared(obj, layer)
+        return [prepared(obj, layer) for obj in objects]
+    live = api.get_many(map(reference, objects))
+    owners = {ref: labels(obj).get(LAYER_LABEL) for ref, obj in live.items()}
+    return [prepared(obj, owners.get(reference(obj))) for obj in objects]
 
 
 def _rows(step: Step) -> Iterator[dict[str, Any]]:
+    if step.action == "unchanged":
+        return
     if step.live is None or step.terminating:
         yield _row(step.ref, ("", "(being deleted)" if step.terminating else ABSENT, "(present)"))
     elif step.merged is None:
         yield _row(step.ref, ("", "(present)", "(cannot be tried before its definition is applied)"))
-    elif step.action == "configured":
+    else:
         live, merged = comparable(step.live), comparable(step.merged)
         for change in list(changes(live, merged)) or [REORDERED if live != merged else TAKEN_OVER]:
             yield _row(step.ref, change)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from platformlib.kube.api import Api
+from platformlib.kube.batch import frame
 from platformlib.kube.objects import Object, Objects, Reference
-from platformlib.kube.report import frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from platformlib.kube import workloads
 from platformlib.kube.objects import Object, Objects
-from platformlib.kube.pods import Trouble, trouble
+from platformlib.kube.workloads import Trouble, pod_trouble
 
 
 class View(Protocol):
@@ -109,7 +109,7 @@ def pod(obj: Object, _: View) -> Readiness:
     if phase == "Succeeded" or condition(obj, "Ready").get("status") == "True":
         return Readiness(True, phase)
     words = f"{phase} {status.get('reason', '')} {status.get('message', '')}".strip()
-    return Readiness(False, words, Trouble("failed", words, 0) if phase == "Failed" else trouble(obj))
+    return Readiness(False, words, Trouble("failed", words, 0) if phase == "Failed" else pod_trouble(obj))
 
 
 def claim(obj: Object, view: View) -> Readiness:

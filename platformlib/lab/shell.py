@@ -7,28 +7,31 @@ from pathlib import Path
 
 from platformlib.errors import LabError
 
+# A program that this process started ends with it: one that goes on after a killed `lab up` would work beside the next.
+WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+
 
 def sh(*argv: str, check: bool = True, stdin: str | None = None) -> str:
     """A program's standard output; LabError with its own words when it fails."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, input=stdin, timeout=120)
+    done = subprocess.run([*WITH_PARENT, *argv], capture_output=True, text=True, check=False, input=stdin, timeout=120)
     if check and done.returncode:
         raise LabError(f"`{' '.join(argv)}` ended with status {done.returncode}: {done.stderr.strip()}")
     return done.stdout
 
 
 def launch(argv: Sequence[str], log: Path, **environment: str) -> None:
-    """Start a program that outlives this process; its words go to `log`."""
-    with log.open("ab") as words:
+    """Start a program that outlives this process; its output goes to `log`."""
+    with log.open("ab") as output:
         subprocess.run(
             ["setsid", "--fork", *argv],
             stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
+            stdout=output,
+            stderr=output,
             env=os.environ | environment,
             check=True,
         )
 
 
-def inside(namespace: str, argv: Sequence[str]) -> list[str]:
+def inside(namespace: Path, argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` in a network namespace."""
-    return ["ip", "netns", "exec", namespace, *argv]
+    return ["nsenter", f"--net={namespace}", "--", *argv]

@@ -1,8 +1,7 @@
 """The ordered layers of a platform: what each needs, what it consists of, when it is ready, what proves it."""
 
-from platformlib.layers.installed import Installed
+from platformlib.layers.installed import Installed, Stack
 from platformlib.layers.model import Component, Layer, chosen, layer, layers
 from platformlib.layers.render import render
-from platformlib.layers.stack import Stack
 
 __all__ = ["Component", "Installed", "Layer", "Stack", "chosen", "layer", "layers", "render"]

@@ -22,7 +22,9 @@ echo "init=$(cat /proc/1/comm)"
 echo "containerd=$(containerd --version 2>/dev/null | awk '{print $3}')"
 echo "kubelet=$(kubelet --version 2>/dev/null | awk '{print $2}')"
 echo "addresses=$(ip -4 -o addr show | awk '{sub("/.*","",$4); printf "%s ", $4}')"
-echo "routes=$(ip -4 route show | awk '$1!="default"{printf "%s ", $1}')"
+# A blackhole, say, has its type before its range; a range with several ways has a line for each way below it.
+echo "routes=$(ip -4 route show |
+  awk '{r=$1} r ~ /^[a-z]/ {r=$2} $1 !~ /^(default|nexthop)$/ && r != "default" {printf "%s ", r}')"
 echo "listening=$(ss -Hltn 2>/dev/null | awk '{n=split($4,a,":"); printf "%s ", a[n]}')"
 echo "member=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
 echo "ca=$(sha256sum /etc/kubernetes/pki/ca.crt 2>/dev/null | cut -c1-16)"

@@ -24,7 +24,7 @@ Source = bytes | IO[bytes]
 RECEIVE = """set -eu
 dir=$(dirname "$1"); mkdir -p "$dir"
 find "$dir" -maxdepth 1 -name '.platformlib.??????' -mmin +60 -delete
-new=$(mktemp "$dir/.platformlib.XXXXXX"); trap 'rm -f "$new"' EXIT; trap 'exit 1' HUP INT TERM
+new=$(mktemp "$dir/.platformlib.XXXXXX"); trap 'rm -f "$new"' EXIT; trap 'exit 1' HUP INT PIPE TERM
 cat > "$new"
 got="$(stat -c %s "$new") $(sha256sum < "$new" | cut -c1-64)"
 if [ "$got" != "$3 $4" ]; then echo "$got"; exit 46; fi

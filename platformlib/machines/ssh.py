@@ -11,6 +11,7 @@ system say of a host; the result is written to a file of our own, for `ssh -F`.
 import atexit
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,13 +30,13 @@ SSH_FAILED = 255
 STATUS = "platformlib: the command ended with status 255"
 WRAP = f'"$@"; s=$?; [ "$s" -ne {SSH_FAILED} ] || echo "{STATUS}" >&2; exit "$s"'
 REACHING = frozenset({
-    "hostname", "hostkeyalias", "proxyjump", "proxycommand",
+    "hostname", "hostkeyalias", "proxycommand",
     "identityfile", "identitiesonly", "identityagent", "certificatefile", "pkcs11provider", "securitykeyprovider",
 })  # fmt: skip
 FILES = frozenset({"identityfile", "certificatefile"})  # one path each, which may have spaces
 # A jump host is the user's own business: its user, its port, and the host keys that the user has accepted.
 JUMPING = REACHING | {"user", "port", "userknownhostsfile", "globalknownhostsfile", "stricthostkeychecking"}
-LOST = ("client_loop", "Broken pipe", "closed by remote host", "mux_client", "not responding", "packet_write_wait")
+LOST = re.compile(r"client_loop|Broken pipe|Connection to .* closed|mux_client|not responding")
 COMMON = """\
 # Written by platformlib from its parameters and from what `ssh -G` says of this machine. Overwritten at each start.
 BatchMode yes
@@ -74,7 +75,7 @@ class SshMachine(Machine):
         own = state / "id_ed25519"
         self.identity = ssh.identity or (own if own.exists() else None)
         self.user, self.port = ssh.user, ssh.port
-        self._folder = state / "ssh"
+        self._file = state / "ssh" / f"{name}.conf"
 
     def command(self) -> list[str]:
         """The ssh command line up to the remote command."""
@@ -92,7 +93,7 @@ class SshMachine(Machine):
     @cached_property
     def config(self) -> Path:
         """The configuration file of this machine alone, for `ssh -F`."""
-        path = self._folder / f"{self.name}.conf"
+        path = self._file
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{os.getpid()}")
         new.write_text("\n".join([COMMON, *self._hosts()]) + "\n", "utf-8")
@@ -103,31 +104,36 @@ class SshMachine(Machine):
     def _hosts(self) -> Iterator[str]:
         """A `Host` block for the machine, and one for each jump host on the way to it."""
         said = self._ask(["-l", self.user, "-p", str(self.port), self.address])
+        own = [
+            ("User", self.user),
+            ("Port", str(self.port)),
+            ("UserKnownHostsFile", _quoted(self.known_hosts)),
+            ("GlobalKnownHostsFile", "/dev/null"),
+            ("StrictHostKeyChecking", "accept-new"),
+        ]
         if self.identity:
-            said = {key: values for key, values in said.items() if key not in ("identityfile", "certificatefile")}
-        own = {
-            "User": self.user,
-            "Port": str(self.port),
-            "UserKnownHostsFile": _quoted(self.known_hosts),
-            "GlobalKnownHostsFile": "/dev/null",
-            "StrictHostKeyChecking": "accept-new",
-        }
-        if self.identity:
-            own |= {"IdentityFile": _quoted(self.identity), "IdentitiesOnly": "yes"}
-        yield _block(self.address, [*own.items(), *_kept(said, REACHING)])
-        yield from self._jumps(said, {self.address})
+            said = {key: values for key, values in said.items() if key not in FILES}
+            own += [("IdentityFile", _quoted(self.identity)), ("IdentitiesOnly", "yes")]
+        jumps = _jumps(said)
+        yield _block(self.address, [*own, *self._by(jumps), *_kept(said, REACHING)])
+        yield from self._hops(jumps, {self.address})
 
-    def _jumps(self, said: dict[str, list[str]], seen: set[str]) -> Iterator[str]:
-        for hop in ",".join(said.get("proxyjump", [])).split(","):
-            user, _, place = hop.removeprefix("ssh://").rpartition("@")
-            host, _, port = place.rpartition(":") if place.count(":") == 1 else (place, "", "")
-            host = (host or place).strip("[]")
-            if host and host != "none" and host not in seen:
+    def _hops(self, jumps: list[tuple[str, list[str]]], seen: set[str]) -> Iterator[str]:
+        """The blocks of a chain of jump hosts; each is reached by the one before it, the first as it says itself."""
+        for number, (host, options) in enumerate(jumps):
+            if host not in seen:
                 seen.add(host)
-                options = [*(["-l", user] if user else []), *(["-p", port] if port else [])]
-                own = self._ask([*options, host])
-                yield _block(host, _kept(own, JUMPING))
-                yield from self._jumps(own, seen)
+                said = self._ask([*options, host])
+                before = jumps[:number] or _jumps(said)
+                yield _block(host, [*self._by(before), *_kept(said, JUMPING)])
+                yield from self._hops(before, seen)
+
+    def _by(self, jumps: list[tuple[str, list[str]]]) -> list[tuple[str, str]]:
+        """ProxyJump, spelt out: ssh's own does not quote the path of `-F`."""
+        if not jumps:
+            return []
+        file = shlex.quote(str(self._file)).replace("%", "%%")
+        return [("ProxyCommand", f"ssh -F {file} -W '[%h]:%p' {shlex.quote(jumps[-1][0])}")]
 
     def _ask(self, options: list[str]) -> dict[str, list[str]]:
         """What the user's and the system's configuration say of a host."""
@@ -169,13 +175,24 @@ class SshMachine(Machine):
             fix = f"put the public half of {self.identity or 'your key'} into that user's authorized_keys"
             who = f"{self.user}@{place}"
             return AuthenticationFailed(self.name, f"{who} refused the key {self.identity or 'of the agent'}", fix=fix)
-        last = (message.splitlines() or ["no answer"])[-1]
-        if any(word in message for word in LOST):
+        last = (message.splitlines() or ["ssh gave no reason"])[-1]
+        if not message or LOST.search(message):
             fix = "run it again; the command may or may not have ended there"
             return NodeUnreachable(self.name, f"the SSH connection was lost: {last}", fix=fix)
         return NodeUnreachable(
             self.name, f"no SSH connection: {last}", fix=f"is it on, and does sshd listen on {place}?"
         )
+
+
+def _jumps(said: dict[str, list[str]]) -> list[tuple[str, list[str]]]:
+    """The hosts of `ProxyJump user@host:port,…` with the options that say the same to `ssh -G`."""
+    found = []
+    for hop in filter(None, ",".join(said.get("proxyjump", [])).removeprefix("none").split(",")):
+        user, _, place = hop.removeprefix("ssh://").rpartition("@")
+        match = re.fullmatch(r"(\[.*\]|[^:]*)(?::(\d+))?|(.*)", place.rstrip("/"))
+        host, port = (match[1] or match[3], match[2]) if match else (place, None)
+        found.append((host.strip("[]"), [*(["-l", user] if user else []), *(["-p", port] if port else [])]))
+    return found
 
 
 def _kept(said: dict[str, list[str]], keys: frozenset[str]) -> list[tuple[str, str]]:

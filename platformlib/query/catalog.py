@@ -56,7 +56,7 @@ class Query:
         frame = self._run(self.named, **arguments)
         named = self.named
         about = {"name": self.name, "title": named.title, "unit": named.unit, "picture": named.picture}
-        frame.attrs |= about | {"empty": named.empty}
+        frame.attrs |= about | {"empty": frame.attrs.get("empty") or named.empty}
         return frame
 
     def text(self, window: Span = "1h", step: Span | None = None, **values: Any) -> str:
@@ -67,11 +67,21 @@ class Query:
 
 
 class Catalog:
-    """Every named query as an attribute; those whose server was not given raise when they are called."""
+    """Every named query as an attribute; those whose server was not given raise when they are called.
+
+    Args:
+        absent: why there is no server at all; then every query returns an empty frame that says so.
+    """
 
     def __init__(
-        self, prometheus: "Prometheus | None" = None, loki: "Loki | None" = None, events: "Events | None" = None
+        self,
+        prometheus: "Prometheus | None" = None,
+        loki: "Loki | None" = None,
+        events: "Events | None" = None,
+        *,
+        absent: str = "",
     ) -> None:
+        self._absent = absent
         self._servers = {"prometheus": prometheus, "loki": loki, "events": events}
 
     def __getattr__(self, name: str) -> Query:
@@ -106,6 +116,12 @@ class Catalog:
         step: Span | None = None,
         **values: Any,
     ) -> "DataFrame":
+        if self._absent:
+            from pandas import DataFrame
+
+            frame = DataFrame()
+            frame.attrs["empty"] = self._absent
+            return frame
         server: Any = self._servers[named.source]
         if server is None:
             raise QueryError(f"{named.title}: no {named.source} to ask", fix="give one to Catalog(...)")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platformlib.errors import KubeError
+from platformlib.kube.batch import combine_errors, each
 from platformlib.kube.objects import Reference
-from platformlib.kube.parallel import each, together
 from platformlib.security import rbac
 from platformlib.security.credentials import kubeconfig
 from platformlib.security.declared import Object, applications, data
@@ -62,7 +62,7 @@ def matrix(kube: "Kube", settings: Settings) -> "pd.DataFrame":
     asked = list(cells(settings))
     answers, failed = each(lambda cell: _review(kube, settings, cell), asked)
     if failed:
-        raise together(failed, heading="the API server did not answer every review")
+        raise combine_errors(failed, heading="the API server did not answer every review")
     rows = [
         [cell.persona, cell.place, cell.resource, cell.verb, cell.expected, found, cell.expected == found]
         for cell, found in zip(asked, answers, strict=True)

@@ -35,6 +35,10 @@ Taint = Annotated[
     Field(pattern=r"^[-a-zA-Z0-9_./]+(=[-a-zA-Z0-9_.]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"),
 ]
 FilePath = Annotated[Path, BeforeValidator(_expand), AsText]
+Adopted = Annotated[
+    str,
+    Field(pattern=r"^[A-Z][A-Za-z0-9]*(/[a-z0-9][-a-z0-9.:]*){1,2}$", description="such as Namespace/shop"),
+]
 Role = Literal["control-plane", "worker"]
 Distribution = Literal["k3s", "kubeadm", "existing"]
 LayerName = Literal["cluster", "security", "storage", "observability"]
@@ -157,7 +161,7 @@ class Machine(Model):
 
 
 class Lab(Model):
-    """The same platform as machines on one Linux host; read by `platformlib lab` only."""
+    """The platform's machines are a lab's, on this Linux host. A file without this section describes real machines."""
 
     machine: Machine = Machine()
     internet: bool = Field(default=False, description="true lets the machines out through the host")
@@ -170,6 +174,10 @@ class Settings(Model):
     cluster: Cluster
     registry: Registry = Registry()
     layers: list[LayerName] = Field(default=list(LAYERS))
+    adopt: list[Adopted] = Field(
+        default=[],
+        description="objects made by others that the platform may apply to, such as ConfigMap/shop/web; never deleted",
+    )
     security: Security = Security()
     observability: Observability = Observability()
-    lab: Lab = Lab()
+    lab: Lab | None = None

@@ -87,9 +87,15 @@ def control_plane_has_a_quorum(raw: Raw) -> Iterator[Fault]:
 
 
 def existing_needs_a_kubeconfig(raw: Raw) -> Iterator[Fault]:
-    """A cluster that others installed is known by its kubeconfig alone."""
-    if _section(raw, "cluster", "distribution") == "existing" and not _section(raw, "cluster", "kubeconfig"):
-        yield Fault("cluster.kubeconfig", "nothing", "the path of a kubeconfig, with distribution existing")
+    """A cluster that others installed is known by its kubeconfig and a context of it.
+
+    The current context is not enough: it changes with every `kubectl config use-context`.
+    """
+    if _section(raw, "cluster", "distribution") != "existing":
+        return
+    for key, expected in {"kubeconfig": "the path of a kubeconfig", "context": "the name of a context in it"}.items():
+        if not _section(raw, "cluster", key):
+            yield Fault(f"cluster.{key}", "nothing", f"{expected}, with distribution existing")
 
 
 def loki_keeps_a_whole_day(raw: Raw) -> Iterator[Fault]:

@@ -1,7 +1,5 @@
-"""The platform that a notebook works on: validated, named, touched, and with every tool at hand."""
+"""The platform that a notebook works on: validated settings, the cluster they name, and the tools for both."""
 
-from platformlib.targets.binding import bind
-from platformlib.targets.facade import Target
-from platformlib.targets.locate import resolve
+from platformlib.targets.target import Target, bind, resolve
 
 __all__ = ["Target", "bind", "resolve"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Result, verify
-from platformlib.targets.patience import until
+from platformlib.targets.waiting import wait_until
 from platformlib.versions import image
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from platformlib.targets.facade import Target
+    from platformlib.targets.target import Target
 
 LAYER, NAMESPACE = "marker", "observability"
 
@@ -67,7 +67,7 @@ class Marker:
     def wait(self, word: str, *, timeout: float) -> "pd.DataFrame":
         """The word's line, as soon as Loki has it. Raises WaitTimeout."""
         cause = "no such line in Loki; do promtail's pods run on every node, and is Loki ready?"
-        return until(lambda: self.find(word), lambda found: cause if found.empty else "", timeout)
+        return wait_until(lambda: self.find(word), lambda found: cause if found.empty else "", timeout)
 
     def verify(self, word: str) -> "pd.DataFrame":
         """It came once, with the labels of the pod that wrote it. Raises CheckFailed."""

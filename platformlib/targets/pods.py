@@ -1,11 +1,10 @@
-"""The cluster's pods: a table of all, and whether they do what they should."""
+"""The cluster's pods: a table of all, whether they run, and what they request of each machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from platformlib.checks import Result, verify
-from platformlib.targets.requests import requests
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,6 +12,9 @@ if TYPE_CHECKING:
     from platformlib.kube import Kube
 
 DONE = frozenset({"Running", "Succeeded"})
+ENDED = frozenset({"Succeeded", "Failed"})
+RESOURCES = ("cpu", "memory")
+UNITS = {"cpu": 1, "memory": 2**20}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Pods:
         return table(self.kube)
 
     def requests(self) -> "pd.DataFrame":
-        """node, pods, cpu, cpu_share, memory (MiB), memory_share: what they ask of each machine."""
+        """node, pods, cpu, cpu_share, memory (MiB), memory_share: what they request of each machine."""
         return requests(self.kube)
 
     def verify(self, *, restarts: int) -> "pd.DataFrame":
@@ -66,3 +68,39 @@ def checks(found: "pd.DataFrame", restarts: int) -> Iterator[Result]:
     shown = ", ".join(f"{row['pod']} {row['restarts']}" for row in often.to_dict("records"))
     fix = "see the logs of the container's previous run: target.kube.logs(…, previous=True)"
     yield Result("restarts", often.empty, f"none above {restarts}", shown or "none", fix)
+
+
+def requests(kube: "Kube") -> "pd.DataFrame":
+    """node, pods, cpu (cores), cpu_share, memory (MiB), memory_share: the sum, and its share of the allocatable."""
+    import pandas as pd
+
+    pods = [pod for pod in kube.list("v1", "Pod") if pod["status"].get("phase") not in ENDED]
+    rows = [
+        _row(node, [pod for pod in pods if pod["spec"].get("nodeName") == _name(node)])
+        for node in kube.list("v1", "Node")
+    ]
+    return pd.DataFrame(rows, columns=["node", "pods", "cpu", "cpu_share", "memory", "memory_share"]).round(3)
+
+
+def _name(thing: Mapping[str, Any]) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def _row(node: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> list[Any]:
+    own = list(pods)
+    row: list[Any] = [_name(node), len(own)]
+    for resource in RESOURCES:
+        asked = sum(_asked(pod, resource) for pod in own)
+        row += [asked / UNITS[resource], asked / _amount(node["status"]["allocatable"][resource])]
+    return row
+
+
+def _asked(pod: Mapping[str, Any], resource: str) -> float:
+    containers = pod["spec"]["containers"]
+    return sum(_amount(each.get("resources", {}).get("requests", {}).get(resource, "0")) for each in containers)
+
+
+def _amount(quantity: str) -> float:
+    from kubernetes.utils.quantity import parse_quantity
+
+    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]

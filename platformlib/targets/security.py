@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from platformlib.plots import Picture
-    from platformlib.targets.facade import Target
+    from platformlib.targets.target import Target
 
 
 class Security:

@@ -73,11 +73,19 @@ def _ready(plane: ControlPlane, server: subprocess.Popen[bytes]) -> bool:
     assert server.poll() is None, f"kube-apiserver ended: {(plane.folder / 'kube-apiserver.log').read_text()[-2000:]}"
     try:
         return (
-            Kube(Session(Credentials.load(plane.kubeconfig), patience=1)).get("v1", "Namespace", "kube-system")
+            Kube(Session(Credentials.load(plane.kubeconfig), retry_timeout=1)).get("v1", "Namespace", "kube-system")
             is not None
         )
     except KubeError:
         return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this machine remembers of a platform is the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLATFORMLIB_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")

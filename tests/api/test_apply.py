@@ -9,7 +9,7 @@ import pytest
 
 from platformlib.errors import ApplyConflict, KubeError, WaitTimeout, WrongCluster
 from platformlib.kube import Kube, reference
-from tests.api.control_plane import ControlPlane
+from tests.api.control_plane import ControlPlane, poll
 from tests.api.objects import pick, realistic
 
 
@@ -122,10 +122,10 @@ def test_prune_removes_exactly_what_is_no_longer_wanted(kube: Kube, layer: str, 
     taken = f"/api/v1/namespaces/{layer}/configmaps/web"
     control_plane.patch(taken, {"metadata": {"labels": {"platformlib.io/layer": "another"}}}, manager="another")
 
-    assert len(kube.diff(keep, layer=layer)) == len(gone)
+    assert sorted(kube.diff(keep, layer=layer)["kind"]) == ["Deployment", "Widget"]
     pruned = kube.prune(layer, keep, timeout=30)
     assert dict(zip(pruned["kind"], pruned["action"], strict=True)) == {
-        "Widget": "deleted", "Deployment": "deleted", "ConfigMap": "kept",
+        "Widget": "deleted", "Deployment": "deleted", "ConfigMap": "kept, of layer another",
     }  # fmt: skip
     assert kube.inventory(layer) == sorted(map(reference, keep))
     assert all(kube.api.get(reference(obj)) for obj in keep)
@@ -136,7 +136,7 @@ def test_prune_removes_exactly_what_is_no_longer_wanted(kube: Kube, layer: str, 
 def test_killed_before_the_objects_leaves_nothing_unknown(
     kube: Kube, layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The third write is the last: a namespace and a definition are there, and every reference is recorded."""
+    """Three objects are there, and every reference is recorded."""
     objects, applying, allowed = realistic(layer), kube.api.apply, threading.Semaphore(3)
 
     def killed(obj: Any, *, force: bool, dry_run: bool = False) -> Any:
@@ -152,20 +152,31 @@ def test_killed_before_the_objects_leaves_nothing_unknown(
     assert kube.inventory(layer) == sorted(map(reference, objects))
 
     again = actions(kube.apply(objects, layer=layer))
-    assert again["created"] == len(objects) - 2
+    assert again["created"] == len(objects) - 3
     assert kube.diff(objects, layer=layer).empty
 
 
-def test_uninstall_leaves_nothing(kube: Kube, layer: str) -> None:
+def claims(layer: str) -> list[str]:
+    """The names of the claims that the set brings."""
+    return [f"{layer}/web", f"{layer}/data-base-0"]
+
+
+def test_uninstall_leaves_nothing_but_data_that_is_not_named(kube: Kube, layer: str) -> None:
     objects = realistic(layer)
     kube.apply(objects, layer=layer)
+    poll(lambda: len(kube.list("v1", "PersistentVolumeClaim", layer)) == 2, timeout=20, what="the StatefulSet's claim")
     removed = kube.uninstall(layer, timeout=60)
-    assert actions(removed) == {"deleted": len(objects)}
+    assert actions(removed) == {"deleted": len(objects) - 2, "kept, data": 2, "kept, holds 2 claims": 1}
     assert list(removed["kind"])[-1] == "Namespace"
     known = [ref for obj in objects if kube.api.discovery.knows((ref := reference(obj)).api_version, ref.kind)]
-    assert [ref for ref in known if ref.kind != "Widget" and kube.api.get(ref)] == []
+    left = {ref.kind for ref in known if ref.kind != "Widget" and kube.api.get(ref)}
+    assert left == {"Namespace", "PersistentVolumeClaim"}
     assert kube.inventory(layer) == []
     assert kube.uninstall(layer).empty
+
+    named = kube.uninstall(layer, delete_data=[*claims(layer), layer], timeout=60)
+    assert actions(named) == {"deleted": 3}
+    assert kube.get("v1", "Namespace", layer) is None
 
 
 def test_a_definition_may_bring_a_field_that_its_instance_already_uses(kube: Kube, layer: str) -> None:
@@ -183,12 +194,17 @@ def test_a_definition_may_bring_a_field_that_its_instance_already_uses(kube: Kub
 
 
 def test_a_field_that_never_changes_says_how(kube: Kube, layer: str) -> None:
+    """The advice is safe to follow: only what loses nothing is to be deleted."""
     objects = [pick(realistic(layer), kind) for kind in ("Namespace", "StatefulSet", "Deployment")]
     kube.apply(objects, layer=layer)
     changed = deepcopy(objects)
-    changed[1]["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "1Gi"
-    with pytest.raises(KubeError, match=f"delete StatefulSet {layer}/base, then apply again"):
+    for obj in changed[1:]:
+        obj["spec"]["selector"] = {"matchLabels": {"app": "other"}}
+        obj["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
+    with pytest.raises(KubeError) as refused:
         kube.apply(changed, layer=layer)
+    assert f"delete Deployment {layer}/web, then apply again" in refused.value.fix
+    assert f"never changes this field of StatefulSet {layer}/base: set it back" in refused.value.fix
     assert actions(kube.apply(objects, layer=layer)) == {"unchanged": 3}
 
 
@@ -214,11 +230,14 @@ def test_apply_while_the_last_one_is_still_going(kube: Kube, layer: str) -> None
 
 def test_a_cluster_of_another_name_is_refused(kube: Kube, control_plane: ControlPlane) -> None:
     assert kube.identity() is None
-    kube.claim("homelab")
-    kube.claim("homelab")
-    assert kube.identity() == "homelab"
+    kube.claim("homelab", "k3s")
+    kube.claim("homelab", "k3s")
+    found = kube.identity()
+    assert found is not None
+    assert (found.name, found.distribution) == ("homelab", "k3s")
+    assert found.uid == (kube.get("v1", "Namespace", "kube-system") or {})["metadata"]["uid"]
     with pytest.raises(WrongCluster) as refused:
-        kube.claim("other")
+        kube.claim("other", "k3s")
     assert all(words in str(refused.value) for words in ("homelab", "other", control_plane.server, "fix:"))
     assert kube.release("homelab")
     assert kube.identity() is None

@@ -1,6 +1,10 @@
-"""Every layer of the walking platform against a real API server: it takes all objects, and knows them again."""
+"""Every layer of the walking platform against a real API server: it takes all objects, and knows them again.
 
-from collections.abc import Callable
+What others made is never lost: not by an install, not by an uninstall, not by a wrong kubeconfig.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,32 +12,84 @@ import pytest
 import yaml
 
 import platformlib as pl
-from platformlib.errors import ApplyConflict
-from platformlib.kube import Kube
-from platformlib.layers import Installed, layer
+from platformlib.errors import ApplyConflict, KubeError, PlatformError, WrongCluster
+from platformlib.kube import Kube, Reference, identity, parse, reference
+from platformlib.kube.credentials import Credentials
+from platformlib.layers import Installed, Stack, layer
+from platformlib.layers.installed import inventories
+from platformlib.settings import Settings
+from platformlib.targets import Target
+from tests.api.control_plane import ControlPlane, poll
+from tests.notebooks.apiserver import Tape, kubeconfig, serving
 
 PARAMETERS = yaml.safe_load((Path(__file__).parents[2] / "parameters" / "lab.yaml").read_text())["platform"]
 LAYERS = ["cluster", "storage", "observability"]
+LIGHT = frozenset({"Namespace", "ResourceQuota", "LimitRange", "NetworkPolicy"})
 
 
 class Admitted(Installed):
-    """A layer for an API server that admits no privileged container: its default, unlike any distribution's."""
+    """A layer for an API server that admits no privileged container, and that has no use for all of Kyverno."""
 
     def render(self) -> list[dict[str, Any]]:
         objects = super().render()
         for obj in objects:
             if obj["metadata"]["name"] == "kube-router" and obj["kind"] == "DaemonSet":
                 del obj["spec"]["template"]["spec"]["containers"][0]["securityContext"]["privileged"]
-        return objects
+        return [obj for obj in objects if self.name != "security" or obj["kind"] in LIGHT]
+
+
+class Platform(Stack):
+    """A stack of such layers."""
+
+    def __getitem__(self, name: str) -> Admitted:
+        found = super().__getitem__(name)
+        return Admitted(found.layer, self.settings, self.kube, skipped=found.skipped)
+
+
+def load(**changed: Any) -> Settings:
+    return pl.load(PARAMETERS | {"layers": LAYERS} | changed)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine remembers of a platform is this test's alone."""
+    monkeypatch.setenv("PLATFORMLIB_STATE", str(tmp_path))
 
 
 @pytest.fixture
-def installed(kube: Kube) -> list[Admitted]:
-    settings = pl.load(PARAMETERS | {"layers": LAYERS})
-    return [Admitted(layer(name), settings, kube) for name in LAYERS]
+def connect(control_plane: ControlPlane, kube: Kube) -> Iterator[Callable[..., Kube]]:
+    """Handles as a target hands them out, on a cluster that the platform `lab` has claimed until the test ends."""
+    kube.claim("lab", "kubeadm")
+
+    def handle(name: str = "lab", distribution: str = "kubeadm", *, dry_run: bool = False) -> Kube:
+        made = Kube.connect(control_plane.kubeconfig, dry_run=dry_run)
+        made.require(name, distribution)
+        return made
+
+    yield handle
+    settings = load(layers=["cluster", "security", "storage", "observability"])
+    everything = Platform(settings, kube)
+    for name in inventories(kube):
+        everything[name].uninstall()
+    identity.forget("lab")
+    mark = kube.identity()
+    if mark:
+        kube.release(mark.name)
+    for name in ("shop", "observability", "storage", "kyverno", "ingress"):
+        if kube.get("v1", "Namespace", name):
+            kube.delete(Reference("v1", "Namespace", "", name))
 
 
-def test_layers_come_stay_and_go(kube: Kube, installed: list[Admitted], edit: Callable[..., None]) -> None:
+def by_somebody(kube: Kube, text: str) -> None:
+    """Create objects as somebody else does: without this platform's labels."""
+    for obj in parse(text):
+        ref = reference(obj)
+        collection = Reference(ref.api_version, ref.kind, ref.namespace, "")
+        kube.api.call("POST", collection, body=obj, fieldManager="somebody")
+
+
+def test_layers_come_stay_and_go(kube: Kube, edit: Callable[..., None]) -> None:
+    installed = [Admitted(layer(name), load(), kube) for name in LAYERS]
     for each in installed:
         assert set(each.apply()["action"]) == {"created"}
     for each in installed:
@@ -45,7 +101,10 @@ def test_layers_come_stay_and_go(kube: Kube, installed: list[Admitted], edit: Ca
     for each in reversed(installed):
         each.uninstall()
     left = [obj for each in installed for obj in each.render() if kube.get(*found_by(obj))]
-    assert left == []
+    assert [obj["metadata"]["name"] for obj in left] == ["observability"], "it holds the claims of Prometheus and Loki"
+    claims = ["observability/data-prometheus-0", "observability/data-loki-0"]
+    kube.uninstall("observability", delete_data=[*claims, "observability"])
+    assert kube.get("v1", "Namespace", "observability") is None
 
 
 def an_edited_field_is_found_and_put_back(observability: Installed, edit: Callable[..., None]) -> None:
@@ -61,3 +120,231 @@ def an_edited_field_is_found_and_put_back(observability: Installed, edit: Callab
 
 def found_by(obj: dict[str, Any]) -> tuple[str, str, str, str | None]:
     return obj["apiVersion"], obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace")
+
+
+SHOP = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+"""
+GOODS = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: prices, namespace: shop}
+data: {apple: "1"}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: files, namespace: shop}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+"""
+APPLICATIONS = {"layers": ["cluster", "security"], "security": {"applications": [{"name": "shop"}]}}
+
+
+def goods_are_there(kube: Kube) -> bool:
+    live = [kube.get("v1", "ConfigMap", "prices", "shop"), kube.get("v1", "PersistentVolumeClaim", "files", "shop")]
+    return all(each and not each["metadata"].get("deletionTimestamp") for each in live)
+
+
+def test_a_namespace_of_others_is_neither_adopted_nor_deleted(kube: Kube, connect: Callable[..., Kube]) -> None:
+    by_somebody(kube, SHOP)
+    by_somebody(kube, GOODS)
+    before = kube.get("v1", "Namespace", "shop")
+    platform = Platform(load(**APPLICATIONS), connect())
+    platform["cluster"].apply()
+    with pytest.raises(KubeError, match=r"(?s)shop.*adopt"):
+        platform["security"].apply()
+    assert kube.inventory("security") == []
+    assert kube.get("v1", "Namespace", "shop") == before
+
+    adopting = Platform(load(**APPLICATIONS, adopt=["Namespace/shop"]), connect())
+    adopting["security"].apply()
+    assert adopting["security"].apply()["action"].eq("unchanged").all()
+    without = Platform(load(layers=["cluster", "security"]), connect())
+    pruned = without["security"].apply().set_index("name").loc["shop", "action"]
+    assert "adopted" in str(pruned)
+    without["security"].uninstall()
+    assert goods_are_there(kube)
+
+
+def test_uninstalling_security_keeps_applications_until_they_are_named(
+    kube: Kube, connect: Callable[..., Kube]
+) -> None:
+    platform = Platform(load(**APPLICATIONS), connect())
+    platform["cluster"].apply()
+    platform["security"].apply()
+    by_somebody(kube, GOODS)
+    removed = platform["security"].uninstall()
+    shop = removed[(removed["kind"] == "Namespace") & (removed["name"] == "shop")]["action"].item()
+    assert shop.startswith("kept")
+    assert goods_are_there(kube)
+    assert kube.inventory("security") == []
+
+    target = Target(load(**APPLICATIONS))
+    target.kube = connect()
+    data = target.removal.data().set_index("delete_data")
+    assert list(data.loc["shop", ["claims", "bytes", "fate"]]) == [1, 2**30, "kept"]
+    assert data.loc["shop/files", "kind"] == "PersistentVolumeClaim"
+    with pytest.raises(PlatformError, match="no such data: shopp"):
+        platform["security"].uninstall(delete_data=("shopp",))
+    platform["security"].uninstall(delete_data=("shop",))
+    assert kube.get("v1", "Namespace", "shop") is None
+
+
+def test_claims_outlive_the_layer_that_asked_for_them(kube: Kube, connect: Callable[..., Kube]) -> None:
+    """Those of a StatefulSet that an older version made too, which owns its claims."""
+    platform = Platform(load(), connect())
+    for each in platform:
+        each.apply()
+    policy = {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"}}}
+    loki = Reference("apps/v1", "StatefulSet", "observability", "loki")
+    kube.api.call("PATCH", loki, body=policy, content="application/merge-patch+json", fieldManager="platformlib")
+    claim = Reference("v1", "PersistentVolumeClaim", "observability", "storage-loki-0")
+
+    def owned() -> bool:
+        live = kube.api.get(claim)
+        return bool(live and live["metadata"].get("ownerReferences"))
+
+    poll(owned, timeout=30, what="the StatefulSet owns its claim")
+    removed = platform["observability"].uninstall()
+    assert removed.set_index("name").loc["storage-loki-0", "action"] == "kept, data"
+    live = kube.api.get(claim)
+    assert live is not None and not live["metadata"].get("deletionTimestamp")
+
+    platform["observability"].apply()
+    platform["observability"].uninstall(delete_data=("observability/storage-loki-0",))
+    assert kube.api.get(claim) is None
+
+
+def test_a_layer_that_left_the_parameters_can_be_removed(kube: Kube, connect: Callable[..., Kube]) -> None:
+    for each in Platform(load(), connect()):
+        each.apply()
+    smaller = Platform(load(layers=["cluster", "storage"]), connect())
+    with pytest.raises(PlatformError, match="storage is needed by observability"):
+        smaller["storage"].uninstall()
+    assert len(smaller["observability"].uninstall()) > 0
+    with pytest.raises(PlatformError, match=r"(?s)observability is not installed.*installed: storage, cluster"):
+        smaller["observability"].uninstall()
+
+    target = Target(load(layers=["cluster"]))
+    target.kube = connect()
+    target.layers = smaller
+    assert set(target.removal.inventory()["layer"]) == {"storage", "cluster"}
+    target.removal.uninstall(timeout=60)
+    assert target.removal.verify()["ok"].all()
+
+
+def test_a_layer_of_another_version_is_removed_too(kube: Kube, connect: Callable[..., Kube]) -> None:
+    old = parse("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old, namespace: default}\ndata: {a: b}")
+    kube.apply(old, layer="olden")
+    target = Target(load(layers=["cluster"]))
+    target.kube = connect()
+    assert list(target.removal.uninstall(timeout=60)["layer"]) == ["olden"]
+    assert kube.get("v1", "ConfigMap", "old", "default") is None
+
+
+def test_another_distribution_is_refused_and_nothing_is_pruned(kube: Kube, connect: Callable[..., Kube]) -> None:
+    for each in Platform(load(), connect()):
+        each.apply()
+    before = {name: kube.inventory(name) for name in LAYERS}
+    existing = {"distribution": "existing", "kubeconfig": "~/.kube/config", "context": "home"}
+    for dry_run in (True, False):
+        changed = Platform(load(cluster=existing), connect(distribution="existing", dry_run=dry_run))
+        with pytest.raises(WrongCluster, match="kubeadm"):
+            changed["cluster"].apply()
+    assert {name: kube.inventory(name) for name in LAYERS} == before
+    kept = Platform(load(cluster=existing), connect())["storage"].apply()
+    assert set(kept["action"]) == {"kept, storage renders nothing"}
+    assert {name: kube.inventory(name) for name in LAYERS} == before
+
+
+def changing_verbs(kube: Kube) -> dict[str, Callable[[], object]]:
+    """Everything that a handle can change."""
+    obj = parse("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: guarded, namespace: default}")[0]
+    return {
+        "apply": lambda: kube.apply([obj], layer="guarded"),
+        "prune": lambda: kube.prune("guarded", [obj]),
+        "uninstall": lambda: kube.uninstall("guarded"),
+        "delete": lambda: kube.delete(obj),
+        "create": lambda: kube.api.create(obj),
+        "call": lambda: kube.api.call("DELETE", reference(obj)),
+        "lock": lambda: kube.lock("guarded").__enter__(),
+    }
+
+
+@pytest.mark.parametrize("case", ["unclaimed", "another name", "another uid", "another distribution", "silent"])
+def test_nothing_is_changed_on_a_cluster_that_is_not_the_platforms(
+    case: str, kube: Kube, connect: Callable[..., Kube], control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    names = {"another name": "other"}
+    guarded = connect(names.get(case, "lab"), "k3s" if case == "another distribution" else "kubeadm")
+    if case == "unclaimed":
+        kube.release("lab")
+    if case == "another uid":
+        identity.remember(identity.Identity("lab", "of-another-cluster", "kubeadm"))
+    if case == "silent":
+        stopped = kubeconfig(tmp_path / "stopped", "http://127.0.0.1:1", "stopped")
+        guarded = Kube.connect(stopped)
+        guarded.api.session = guarded.api.session.with_retry_timeout(0.1)
+        guarded.require("lab", "kubeadm")
+    before = len(kube.list("v1", "ConfigMap"))
+    for name, verb in changing_verbs(guarded).items():
+        with pytest.raises(KubeError if case == "silent" else WrongCluster):
+            verb()
+        assert len(kube.list("v1", "ConfigMap")) == before, name
+    if case in {"another name", "another uid", "another distribution"}:
+        with pytest.raises(WrongCluster):
+            guarded.claim(names.get(case, "lab"), "k3s" if case == "another distribution" else "kubeadm")
+
+
+def test_two_installs_at_once_lose_no_reference(kube: Kube, connect: Callable[..., Kube]) -> None:
+    def install(_: int) -> list[str]:
+        platform = Platform(load(layers=["cluster", "storage"]), connect())
+        return [action for each in platform for action in each.apply()["action"]]
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(install, range(2)))
+    rendered = {name: {reference(obj) for obj in Platform(load(), kube)[name].render()} for name in LAYERS[:2]}
+    assert {name: set(kube.inventory(name)) for name in LAYERS[:2]} == rendered
+    assert sum(actions.count("created") for actions in done) == sum(map(len, rendered.values()))
+
+
+@pytest.mark.parametrize("stage", ["bare", "installed", "drifted"])
+def test_a_dry_run_and_a_diff_write_nothing(  # noqa: PLR0917
+    stage: str,
+    kube: Kube,
+    connect: Callable[..., Kube],
+    control_plane: ControlPlane,
+    tmp_path: Path,
+    edit: Callable[..., None],
+) -> None:
+    """Counted by a proxy in front of the API server, for a whole platform on a cluster that others installed."""
+    kube.release("lab")
+    tape = Tape()
+    with serving(tape, Credentials.load(control_plane.kubeconfig)) as url:
+        cluster = {
+            "distribution": "existing",
+            "context": "home",
+            "kubeconfig": str(kubeconfig(tmp_path / "kubeconfig", url, "home")),
+        }
+        settings = load(cluster=cluster)
+        if stage != "bare":
+            kube.claim("lab", "existing")
+            for each in Stack(settings, kube):
+                each.apply()
+        if stage == "drifted":
+            edit("/apis/apps/v1/namespaces/observability/statefulsets/loki", {"spec": {"replicas": 0}})
+            kube.delete(Reference("v1", "Service", "observability", "prometheus"))
+        identity.forget("lab")
+        tape.answers.clear()
+        target = Target(settings, dry_run=True)
+        differences = target.diff()
+        report = target.install(timeout=1) if stage != "drifted" else target.layer("storage").apply()
+    written = [asked for asked in tape.answers if not asked.startswith("GET ") and "dryRun=All" not in asked]
+    assert written == []
+    assert tape.answers
+    assert differences.empty == (stage == "installed")
+    if stage == "bare":
+        assert report[report["step"] == "apply"]["changed"].sum() > 0
+    if stage == "installed":
+        assert report["changed"].sum() == 0

@@ -1,11 +1,10 @@
-"""An install that is killed at random points five times, then run to its end, is an undisturbed install.
+"""An install that is killed at random moments five times, then run to its end, is an undisturbed install.
 
-Runs last: it takes the lab down and builds it anew.
+Killed is everything at once: the command, its kernel, and what runs for it on the machines.
 """
 
 import random
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 import platformlib as pl
-from platformlib.lab import Lab
+from platformlib.lab import Lab, cgroups
 from tests.lab.conftest import PARAMETERS, ROOT, run_install
 
 KILLS = 5
@@ -25,32 +24,48 @@ def objects(target: "pl.Target") -> dict[str, set[str]]:
     return {name: {str(reference) for reference in target.kube.inventory(name)} for name in target.settings.layers}
 
 
-def kill_after(seconds: float, output: Path) -> None:
-    """Start the install; end it and its kernel at once after so many seconds."""
+def kill_after(seconds: float, output: Path, lab: Lab) -> int:
+    """Start the install; end it, its kernel and its remote scripts after so many seconds. How many scripts ran."""
     argv = ["platformlib", "run", "install", "-f", str(PARAMETERS), "--output", str(output)]
     install = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         install.wait(seconds)
     except subprocess.TimeoutExpired:
-        for process in [*psutil.Process(install.pid).children(recursive=True), psutil.Process(install.pid)]:
+        ours = [*psutil.Process(install.pid).children(recursive=True), psutil.Process(install.pid)]
+        remote = remote_scripts(lab)
+        for process in [*ours, *remote]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         install.wait()
+        return len(remote)
+    return 0
+
+
+def remote_scripts(lab: Lab) -> list[psutil.Process]:
+    """What runs on the machines for an SSH login, and the logins themselves, as this host sees them."""
+    found: list[psutil.Process] = []
+    for process in (it for machine in lab.plan.machines for it in cgroups.members(machine.group)):
+        with suppress(psutil.NoSuchProcess):
+            login = psutil.Process(process)
+            if " ".join(login.cmdline()).startswith("sshd: root@"):
+                found += [*login.children(recursive=True), login]
+    return found
 
 
 @pytest.mark.timeout(1500)
-def test_killed_five_times_and_run_to_the_end(target: "pl.Target", lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.proves(
+    "an install that is killed anywhere, remote scripts included, goes on to the same platform", room="runbook"
+)
+def test_killed_five_times_and_run_to_the_end(target: "pl.Target", lab: Lab, tmp_path: Path, seed: int) -> None:
     undisturbed = objects(target)
     lab.down()
     lab.up()
-    target.kubeconfig.unlink()
-    seed = time.time_ns() % 2**32
-    print(f"seed {seed}")
-    moments: list[float] = [random.Random(seed).uniform(3, 60) for _ in range(KILLS)]
-    for number, seconds in enumerate(moments):
-        kill_after(seconds, tmp_path / f"killed-{number}.ipynb")
+    draw = random.Random(seed)
+    moments = [draw.uniform(3, 60) for _ in range(KILLS)]
+    killed = [kill_after(seconds, tmp_path / f"killed-{number}.ipynb", lab) for number, seconds in enumerate(moments)]
     done = run_install(tmp_path / "whole.ipynb")
-    assert done.returncode == 0, f"killed after {moments}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    said = f"killed after {moments}, with {killed} remote processes"
+    assert done.returncode == 0, f"{said}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     again: Any = pl.bind(str(PARAMETERS))
-    assert objects(again) == undisturbed
+    assert objects(again) == undisturbed, said
     assert {name: again.layer(name).diff().empty for name in undisturbed} == dict.fromkeys(undisturbed, True)

@@ -123,6 +123,8 @@ def serving(tape: Tape, real: Credentials | None = None) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+        if client:
+            client.close()
 
 
 def kubeconfig(path: Path, url: str, name: str) -> Path:

@@ -156,6 +156,9 @@ def test_a_fetched_kubeconfig_is_private_and_bears_the_platforms_name(monkeypatc
 
 
 def test_a_missing_kubeconfig_says_what_to_do(tmp_path: Path) -> None:
-    raw = {"name": "other", "cluster": {"distribution": "existing", "kubeconfig": str(tmp_path / "none")}}
+    raw = {
+        "name": "other",
+        "cluster": {"distribution": "existing", "kubeconfig": str(tmp_path / "none"), "context": "home"},
+    }
     with pytest.raises(ClusterError, match=r"no kubeconfig at .*\n  fix: "):
         driver(pl.load(raw)).kubeconfig()

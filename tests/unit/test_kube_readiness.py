@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from platformlib.kube.causes import Watch
 from platformlib.kube.objects import Object, Objects, Reference
-from platformlib.kube.pods import CRASHES, Trouble, latest, matches
 from platformlib.kube.readiness import RULES, assess
+from platformlib.kube.wait import FailureTracker
+from platformlib.kube.workloads import CRASHES, Trouble, latest, matches
 
 
 class Around:
@@ -233,8 +233,8 @@ def crash(restarts: int) -> Trouble:
     ],
 )
 def test_when_a_trouble_is_final(seen: list[tuple[float, Trouble | None]], final: bool) -> None:
-    watch = Watch()
-    assert [watch.final(REF, trouble, now) for now, trouble in seen][-1] is final
+    failures = FailureTracker()
+    assert [failures.final(REF, trouble, now) for now, trouble in seen][-1] is final
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,19 @@
 """Credentials, retries and refusals, on a transport that answers as a server would."""
 
 import base64
-import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import stamina
+import urllib3
 
 from platformlib.errors import ApiError, KubeError
 from platformlib.kube import Kube
 from platformlib.kube import wait as waiting
 from platformlib.kube.credentials import Credentials
-from platformlib.kube.session import Session
+from tests.unit.kube_fakes import Answer, Sent, connect, kubeconfig, refusal
 
 SECRET = "hunter2"
 
@@ -27,33 +25,11 @@ def _no_pauses() -> Iterator[None]:
         yield
 
 
-def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> Path:
-    """A kubeconfig of one user."""
-    path = folder / "kubeconfig"
-    document = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1", **cluster}}],
-        "users": [{"name": "u", "user": user}],
-        "contexts": [{"name": "it", "context": {"cluster": "c", "user": "u"}}],
-    }  # fmt: skip
-    path.write_text(json.dumps(document))
-    return path
-
-
-def connect(path: Path, answer: Callable[[httpx.Request], httpx.Response]) -> Kube:
-    """A connection whose server is a function."""
-    return Kube(Session(Credentials.load(path), transport=httpx.MockTransport(answer)))
-
-
-def refusal(status: int, message: str) -> httpx.Response:
-    return httpx.Response(status, json={"kind": "Status", "message": message, "reason": "R"})
-
-
 @pytest.mark.parametrize(
     ("first", "passes"),
     [
-        (httpx.ConnectError("connection refused"), True),
-        (httpx.ReadTimeout("slow"), True),
+        (urllib3.exceptions.ProtocolError("connection refused"), True),
+        (urllib3.exceptions.TimeoutError("slow"), True),
         (refusal(429, "too many requests"), True),
         (refusal(503, "apiserver is shutting down"), True),
         (refusal(500, "etcdserver: leader changed"), True),
@@ -61,15 +37,13 @@ def refusal(status: int, message: str) -> httpx.Response:
         (refusal(500, ".spec.replica: field not declared in schema"), False),
         (refusal(403, "forbidden"), False),
         (refusal(422, "invalid"), False),
-        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED]"), False),
+        (urllib3.exceptions.ProtocolError("[SSL: CERTIFICATE_VERIFY_FAILED]"), False),
     ],
 )
-def test_what_passes_is_tried_again_and_nothing_else(
-    tmp_path: Path, first: httpx.Response | Exception, passes: bool
-) -> None:
-    answers = iter([first, httpx.Response(200, json={"gitVersion": "v1.35.4"})])
+def test_what_passes_is_tried_again_and_nothing_else(tmp_path: Path, first: Answer | Exception, passes: bool) -> None:
+    answers = iter([first, Answer(200, {"gitVersion": "v1.35.4"})])
 
-    def server(_: httpx.Request) -> httpx.Response:
+    def server(_: Sent) -> Answer:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
@@ -88,12 +62,12 @@ def test_what_passes_is_tried_again_and_nothing_else(
     [
         (refusal(401, "Unauthorized"), "were not accepted: renew them"),
         (refusal(403, "cannot list"), "lacks the right"),
-        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] unable"), "is it another cluster's?"),
-        (httpx.ConnectError("[Errno 111] Connection refused"), "is the control plane up"),
+        (urllib3.exceptions.ProtocolError("[SSL: CERTIFICATE_VERIFY_FAILED] unable"), "is it another cluster's?"),
+        (urllib3.exceptions.ProtocolError("[Errno 111] Connection refused"), "is the control plane up"),
     ],
 )
-def test_errors_say_what_to_do(tmp_path: Path, answer: httpx.Response | Exception, words: str) -> None:
-    def server(_: httpx.Request) -> httpx.Response:
+def test_errors_say_what_to_do(tmp_path: Path, answer: Answer | Exception, words: str) -> None:
+    def server(_: Sent) -> Answer:
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -109,10 +83,10 @@ def test_a_renewed_token_is_read_from_the_file(tmp_path: Path) -> None:
     token.write_text("old")
     seen = []
 
-    def server(request: httpx.Request) -> httpx.Response:
+    def server(request: Sent) -> Answer:
         seen.append(request.headers["Authorization"])
         token.write_text("new")
-        return refusal(401, "expired") if seen[-1].endswith("old") else httpx.Response(200, json={"gitVersion": "v"})
+        return refusal(401, "expired") if seen[-1].endswith("old") else Answer(200, {"gitVersion": "v"})
 
     kube = connect(kubeconfig(tmp_path, {"tokenFile": str(token)}), server)
     assert kube.version() == "v"
@@ -139,7 +113,7 @@ echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential
 
 
 def test_secrets_do_not_show(tmp_path: Path) -> None:
-    kube = connect(kubeconfig(tmp_path, {"token": SECRET}), lambda _: httpx.Response(200, json={}))
+    kube = connect(kubeconfig(tmp_path, {"token": SECRET}), lambda _: Answer(200, {}))
     route = kube.service("ns", "web", 80)
     shown = "".join(map(repr, (kube, route, kube.api.session.credentials, kube.api)))
     assert SECRET not in shown
@@ -185,13 +159,13 @@ def test_verification_is_left_out_only_on_request(tmp_path: Path) -> None:
 def test_lists_are_read_page_by_page(tmp_path: Path) -> None:
     resources = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True}]}
 
-    def server(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/api/v1":
-            return httpx.Response(200, json=resources)
-        page = request.url.params.get("continue", "0")
+    def server(request: Sent) -> Answer:
+        if request.path == "/api/v1":
+            return Answer(200, resources)
+        page = request.params.get("continue", "0")
         following = {"0": "1", "1": ""}[page]
         items = [{"metadata": {"name": page}}]
-        return httpx.Response(200, json={"items": items, "metadata": {"continue": following}})
+        return Answer(200, {"items": items, "metadata": {"continue": following}})
 
     found = connect(kubeconfig(tmp_path, {"token": SECRET}), server).list("v1", "Pod")
     assert [(obj["kind"], obj["metadata"]["name"]) for obj in found] == [("Pod", "0"), ("Pod", "1")]
@@ -200,8 +174,8 @@ def test_lists_are_read_page_by_page(tmp_path: Path) -> None:
 def test_a_refusal_names_the_object(tmp_path: Path) -> None:
     resources = {"resources": [{"name": "pods", "kind": "Pod", "namespaced": True}]}
 
-    def server(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=resources) if request.url.path == "/api/v1" else refusal(403, "no")
+    def server(request: Sent) -> Answer:
+        return Answer(200, resources) if request.path == "/api/v1" else refusal(403, "no")
 
     with pytest.raises(ApiError, match="Pod ns/web: no") as refused:
         connect(kubeconfig(tmp_path, {"token": SECRET}), server).get("v1", "Pod", "web", "ns")
@@ -216,12 +190,12 @@ def test_a_server_that_goes_away_is_a_cause_and_not_the_end_of_a_wait(tmp_path: 
     away = iter(range(10))
     told: list[str] = []
 
-    def server(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/api/v1":
-            return httpx.Response(200, json=resources)
+    def server(request: Sent) -> Answer:
+        if request.path == "/api/v1":
+            return Answer(200, resources)
         if next(away, None) is not None:
-            raise httpx.ConnectError("connection refused")
-        return httpx.Response(200, json=there)
+            raise urllib3.exceptions.ProtocolError("connection refused")
+        return Answer(200, there)
 
     kube = connect(kubeconfig(tmp_path, {"token": SECRET}), server)
     table = kube.wait([wanted], timeout=20, on_event=lambda progress: told.append(str(progress)))
@@ -237,10 +211,10 @@ def test_a_server_that_has_just_booted_refuses_until_it_has_read_its_rules(
     wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "it", "namespace": "ns"}}
     booting = iter(range(2))
 
-    def server(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/api/v1":
-            return httpx.Response(200, json=resources)
-        return refusal(403, "RBAC: not yet") if next(booting, None) is not None else httpx.Response(200, json=there)
+    def server(request: Sent) -> Answer:
+        if request.path == "/api/v1":
+            return Answer(200, resources)
+        return refusal(403, "RBAC: not yet") if next(booting, None) is not None else Answer(200, there)
 
     kube = connect(kubeconfig(tmp_path, {"token": SECRET}), server)
     assert list(kube.wait([wanted], timeout=20)["ready"]) == [True]
@@ -260,15 +234,17 @@ def test_where_a_webhook_forbids_the_dry_run_the_apply_itself_tells(
     metadata = {"name": "it", "namespace": "ns", "labels": {**labels, "platformlib.io/layer": "l"}}
     wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "1"}}
 
-    def server(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/api/v1":
-            return httpx.Response(200, json={"resources": [names]})
+    def server(request: Sent) -> Answer:
+        if request.path == "/api/v1":
+            return Answer(200, {"resources": [names]})
         if request.method == "GET":
-            found = live is not None and request.url.path.endswith("/it")
-            return httpx.Response(200, json={**wanted, "data": {"a": live}}) if found else refusal(404, "none")
-        if "dryRun" in request.url.params:
+            if request.path.endswith("/configmaps"):
+                return Answer(200, {"items": None, "metadata": {}})
+            found = live is not None and request.path.endswith("/it")
+            return Answer(200, {**wanted, "data": {"a": live}}) if found else refusal(404, "none")
+        if "dryRun" in request.params:
             return refusal(400, 'admission webhook "w" does not support dry run')
-        return httpx.Response(200, json=json.loads(request.content))
+        return Answer(200, request.body)
 
     table = connect(kubeconfig(tmp_path, {"token": SECRET}), server).apply([wanted], layer="l")
     assert list(table["action"]) == [action]

@@ -226,7 +226,11 @@ BROUGHT = {  # what a distribution brings itself
 
 @pytest.mark.parametrize("distribution", BROUGHT)
 def test_a_distribution_gets_what_it_does_not_bring(distribution: str) -> None:
-    cluster = {"distribution": distribution, "nodes": PARAMETERS["cluster"]["nodes"], "kubeconfig": "~/.kube/config"}
+    cluster = {
+        "distribution": distribution,
+        "nodes": PARAMETERS["cluster"]["nodes"],
+        "kubeconfig": "~/.kube/config",
+    } | ({"context": "home"} if distribution == "existing" else {})
     names = {obj["metadata"]["name"] for obj in all_objects(settings_with(cluster=cluster)) if obj["kind"] in WORKLOADS}
     assert names == {obj["metadata"]["name"] for obj in PODS} - BROUGHT[distribution]
 

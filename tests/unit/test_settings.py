@@ -72,6 +72,11 @@ REFUSED = {
     "unknown layer": (raw(layers=["cluster", "laundry"]), "layers.1: 'laundry'"),
     "unknown distribution": (raw(cluster__distribution="k9s"), "cluster.distribution: 'k9s'"),
     "no kubeconfig": (raw(cluster={"distribution": "existing"}), "cluster.kubeconfig: nothing"),
+    "no context": (
+        raw(cluster={"distribution": "existing", "kubeconfig": "~/.kube/config"}),
+        "cluster.context: nothing — expected the name of a context",
+    ),
+    "adopted without a kind": (raw(adopt=["shop"]), "adopt.0: 'shop'"),
     "bad quantity": (raw(lab={"machine": {"memory": "much"}}), "lab.machine.memory: 'much'"),
     "less than a day of logs": (
         raw(observability={"loki": {"retention": "23h"}}),

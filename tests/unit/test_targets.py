@@ -1,21 +1,32 @@
 """The target: how far it goes, what it judges, how it waits."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 import pytest
 
 import platformlib as pl
-from platformlib.errors import CheckFailed, KubeError, PlatformError, RunbookError, SettingsError, WaitTimeout
+from platformlib.errors import (
+    ClusterError,
+    KubeError,
+    PlatformError,
+    RunbookError,
+    SettingsError,
+    WaitTimeout,
+    WrongCluster,
+)
+from platformlib.kube import identity
 from platformlib.settings import Settings
-from platformlib.targets import Target, marker, members, pods, removal, resolve
-from platformlib.targets.patience import until
-from platformlib.targets.requests import requests
-from platformlib.targets.steps import Timed, changes
+from platformlib.targets import Target, machines, marker, pods, removal, resolve
+from platformlib.targets.pods import requests
+from platformlib.targets.waiting import wait_until
+from tests.notebooks.apiserver import Tape, kubeconfig, serving
 
-LAB = Path(__file__).parents[2] / "parameters" / "lab.yaml"
+ROOT = Path(__file__).parents[2]
+LAB = ROOT / "parameters" / "lab.yaml"
 
 
 @pytest.fixture
@@ -48,48 +59,68 @@ def test_a_target_without_a_cluster_says_so(settings: Settings) -> None:
     assert (card.loc["platform", "parameters"], card.loc["platform", "cluster"]) == ("lab", "—")
 
 
-def test_layers_after_the_last_one_are_left_out(settings: Settings) -> None:
-    target = Target(settings, until="storage")
-    left = target.layer("observability")
-    assert left.apply().to_dict("records") == [
-        {"part": "observability", "step": "apply", "left out": "it comes after `storage`"}
-    ]
-    assert "it comes after `storage`" in target.queries.cpu_by_node(window="1h").attrs["empty"]
-    assert list(target.report()["step"]) == ["apply"]
-    with pytest.raises(PlatformError, match="layer"):
-        Target(settings, until="storrage")
+def test_queries_without_a_layer_that_answers_are_empty_and_say_why(settings: Settings) -> None:
+    empty = Target(settings, until="storage").queries.cpu_by_node(window="1h")
+    assert empty.empty
+    assert "not worked on" in empty.attrs["empty"]
 
 
-def test_a_dry_run_on_nothing_does_nothing(settings: Settings) -> None:
+@pytest.fixture
+def nowhere(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A dry run whose machines have no cluster."""
     target = Target(settings, dry_run=True)
-    steps = [target.cluster.install(), target.members.claim(), target.layer("storage").apply(), target.members.table()]
-    assert ["left out" in step.columns for step in steps] == [True] * 4
-    assert not target.kubeconfig.exists()
+
+    def absent() -> None:
+        raise ClusterError("k3s-master has no cluster yet")
+
+    monkeypatch.setattr(target.cluster.driver, "kubeconfig", absent)
+    return target
 
 
-def test_what_was_done_is_kept_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
-    class Layer:
-        def apply(self, *, on_event: Any = None) -> pd.DataFrame:
-            on_event("working")
-            return pd.DataFrame({"action": ["created", "unchanged", "deleted"]})
-
-    history: list[Any] = []
-    Timed(Layer(), "storage", history).apply()
-    assert [(step.part, step.step, step.rows, step.changed) for step in history] == [("storage", "apply", 3, 2)]
-    assert "working" in capsys.readouterr().out
-
-
-CHANGES = [
-    (pd.DataFrame({"action": ["unchanged", "absent", "kept"]}), 0),
-    (pd.DataFrame({"changed": [True, False, True]}), 2),
-    (pd.DataFrame({"ready": [True]}), 0),
-    (None, 0),
-]
+def test_a_dry_run_without_a_cluster_plans_every_layer(nowhere: Target) -> None:
+    assert nowhere.members.claim().set_index("item").loc["platform", "cluster"] == "—"
+    assert nowhere.members.wait(timeout=60).empty
+    assert not nowhere.members.verify()["ok"].all()
+    for name in nowhere.settings.layers:
+        layer = nowhere.layer(name)
+        assert set(layer.apply()["action"]) == {"created"}
+        layer.wait()
+        layer.verify()
+    assert nowhere.report()["changed"].sum() > 0
+    assert not nowhere.kubeconfig.exists()
 
 
-@pytest.mark.parametrize(("result", "count"), CHANGES)
-def test_counts_changes(result: Any, count: int) -> None:
-    assert changes(result) == count
+def test_layers_after_the_last_one_are_skipped(nowhere: Target) -> None:
+    nowhere.until = "cluster"
+    left = nowhere.layer("observability")
+    assert left.apply().to_dict("records") == [
+        {"part": "observability", "step": "apply", "skipped": "it comes after `cluster`"}
+    ]
+    assert "dry run" in nowhere.queries.cpu_by_node(window="1h").attrs["empty"]
+    assert list(nowhere.report()["step"]) == ["apply"]
+    with pytest.raises(PlatformError, match="layer"):
+        Target(nowhere.settings, until="clustre")
+
+
+def test_the_machines_of_a_dry_run_cannot_be_changed(settings: Settings) -> None:
+    driver: Any = Target(settings, dry_run=True).cluster.driver
+    assert all(machine.dry_run for machine in driver.machines.values())
+
+
+def test_machines_that_are_not_wanted_are_left_alone(settings: Settings) -> None:
+    left = Target(settings).machines(wanted=False)
+    tables = [left.install(), left.join(), left.upgrade("v1.36.0"), left.uninstall(), left.preflight()]
+    assert {table["skipped"].item() for table in tables} == {"`machines` is False"}
+
+
+def test_go_to_definition_leads_to_the_code() -> None:
+    """Every tool of a target is an object of the class that does the work, with no stand-in between."""
+    from platformlib.layers import Installed
+
+    hints = get_type_hints(Target.layer, localns={"Installed": Installed})
+    assert hints["return"] is Installed
+    for module in (ROOT / "platformlib" / "targets").glob("*.py"):
+        assert "__getattr__" not in module.read_text("utf-8"), module.name
 
 
 def node_table(settings: Settings, **changed: Any) -> pd.DataFrame:
@@ -120,19 +151,19 @@ BAD_NODES = [
 
 @pytest.mark.parametrize(("changed", "failed"), BAD_NODES)
 def test_members_are_judged(settings: Settings, changed: dict[str, Any], failed: set[str]) -> None:
-    found = members.checks(settings, node_table(settings, **changed), ready=True)
+    found = machines.checks(settings, node_table(settings, **changed), ready=True)
     assert {result.check for result in found if not result.ok} == failed
 
 
 def test_waiting_names_who_is_missing(settings: Settings) -> None:
     nodes = node_table(settings, ready=False)
-    assert members.unready(settings)(nodes) == "not Ready: k3s-worker1"
-    assert members.absent(settings)(nodes.iloc[:1]) == "not a member yet: k3s-worker1, k3s-worker2"
-    assert members.absent(settings)(nodes) == ""
+    assert machines.unready(settings)(nodes) == "not Ready: k3s-worker1"
+    assert machines.absent(settings)(nodes.iloc[:1]) == "not a member yet: k3s-worker1, k3s-worker2"
+    assert machines.absent(settings)(nodes) == ""
 
 
 def test_a_wait_ends_with_its_last_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platformlib.targets.patience.EVERY", 0.001)
+    monkeypatch.setattr("platformlib.targets.waiting.INTERVAL", 0.001)
     left: Iterator[int | KubeError] = iter([KubeError("no answer"), 1, 0])
 
     def look() -> pd.DataFrame:
@@ -140,9 +171,9 @@ def test_a_wait_ends_with_its_last_cause(monkeypatch: pytest.MonkeyPatch) -> Non
             raise now
         return pd.DataFrame({"left": [now]})
 
-    assert until(look, lambda found: "some left" if found["left"].any() else "", 5)["left"].tolist() == [0]
+    assert wait_until(look, lambda found: "some left" if found["left"].any() else "", 5)["left"].tolist() == [0]
     with pytest.raises(WaitTimeout, match="after 0 s: one is missing"):
-        until(pd.DataFrame, lambda _: "one is missing", 0)
+        wait_until(pd.DataFrame, lambda _: "one is missing", 0)
 
 
 def pod(**changed: Any) -> dict[str, Any]:
@@ -211,19 +242,104 @@ def test_requests_are_shares_of_what_is_allocatable() -> None:
     ]
 
 
-def test_a_removal_wants_the_name_and_looks_for_what_is_left() -> None:
-    kube: Any = None
+HELD = pd.DataFrame(
+    [["PersistentVolumeClaim", "observability", "storage-loki-0", "observability/storage-loki-0", 1, 1, 2**31, "kept"]],
+    columns=["kind", "namespace", "name", "delete_data", "objects", "claims", "bytes", "fate"],
+)
+
+
+def test_a_removal_wants_the_name_and_keeps_data(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = removal.Removal(Target(settings))
+    monkeypatch.setattr(gone, "data", lambda named=(): HELD.assign(fate="deleted" if named else "kept"))
     with pytest.raises(RunbookError, match='confirm="lab"'):
-        removal.Removal(kube, "lab").confirm("")
-    assert removal.Removal(kube, "lab").confirm("lab")["confirmed"].all()
+        gone.confirm("")
+    assert list(gone.confirm("lab")["fate"]) == ["kept"]
+    with pytest.raises(RunbookError, match=r"(?s)would go with its machines.*observability/storage-loki-0"):
+        gone.confirm("lab", machines=True)
+    assert list(gone.confirm("lab", machines=True, delete_data=["observability"])["fate"]) == ["deleted"]
+
+
+def test_a_removal_looks_for_what_is_left() -> None:
     left = pd.DataFrame({"layer": ["storage", "cluster"], "objects": [2, 0], "kinds": ["Pod 2", ""]})
-    assert [result.ok for result in removal.checks(left)] == [False, True]
-    with pytest.raises(CheckFailed, match="storage"):
-        pl_verify(left)
+    assert [result.ok for result in removal.checks(left)] == [False, False]
+    assert [result.ok for result in removal.checks(left[left["objects"] == 0])] == [True]
 
 
-def pl_verify(left: pd.DataFrame) -> None:
-    """As `Removal.verify` does it."""
-    from platformlib.checks import verify
+IDENTITIES = [
+    ({"name": "other"}, "carries the platform 'other'"),
+    ({"name": "lab", "uid": "elsewhere", "distribution": "kubeadm"}, "uid elsewhere"),
+    ({"name": "lab", "uid": "here", "distribution": "k3s"}, "k3s"),
+    ({}, ""),
+    ({"name": "lab"}, ""),
+    ({"name": "lab", "uid": "here", "distribution": "kubeadm"}, ""),
+]
 
-    verify(list(removal.checks(left)))
+
+@pytest.mark.parametrize(("mark", "refusal"), IDENTITIES)
+def test_a_target_refuses_the_cluster_of_another(mark: dict[str, str], refusal: str, settings: Settings) -> None:
+    with fake_server({"/api/v1/namespaces/kube-system/configmaps/platformlib": mark}) as url:
+        write_kubeconfig(settings, url)
+        if refusal:
+            with pytest.raises(WrongCluster, match=refusal):
+                Target(settings).touch()
+        else:
+            card = Target(settings).touch().set_index("item")["cluster"]
+            assert card["platform"] == mark.get("name", "not claimed yet")
+
+
+def test_a_verb_that_changes_machines_is_refused_on_the_cluster_of_another(settings: Settings) -> None:
+    with fake_server({"/api/v1/namespaces/kube-system/configmaps/platformlib": {"name": "other"}}) as url:
+        write_kubeconfig(settings, url)
+        cluster = Target(settings).cluster
+        for verb in (cluster.install, cluster.join, cluster.uninstall, lambda: cluster.upgrade("v1.36.0")):
+            with pytest.raises(WrongCluster, match="other"):
+                verb()
+
+
+@pytest.mark.parametrize("verb", ["uninstall", "upgrade"])
+def test_a_silent_server_is_a_no(verb: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformlib.targets.card.RETRY_TIMEOUT", 0.1)
+    write_kubeconfig(settings, "http://127.0.0.1:1")
+    cluster = Target(settings).cluster
+    with pytest.raises(KubeError, match="does not answer"):
+        cluster.uninstall() if verb == "uninstall" else cluster.upgrade("v1.36.0")
+
+
+def test_a_rebuilt_cluster_may_be_claimed_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machines answer and have no cluster: what is remembered of the old one is dropped before the new is made."""
+    identity.remember(identity.Identity(settings.name, "old", "kubeadm"))
+    cluster = Target(settings).cluster
+
+    def absent() -> None:
+        raise ClusterError("k3s-master has no cluster yet")
+
+    monkeypatch.setattr("platformlib.lab.require_machines", lambda _: None)
+    monkeypatch.setattr(cluster.driver, "install", lambda _: pd.DataFrame({"changed": [True]}))
+    monkeypatch.setattr(cluster.driver, "kubeconfig", lambda: settings)
+    cluster.install()
+    assert identity.recall(settings.name) is not None
+    monkeypatch.setattr(cluster.driver, "kubeconfig", absent)
+    cluster.install()
+    assert identity.recall(settings.name) is None
+
+
+def write_kubeconfig(settings: Settings, url: str) -> None:
+    """The platform's kubeconfig, leading to a server on loopback."""
+    kubeconfig(Target(settings).kubeconfig, url, settings.name)
+
+
+@contextmanager
+def fake_server(marks: dict[str, dict[str, str]]) -> Iterator[str]:
+    """An API server with one ConfigMap; its kube-system has the uid `here`."""
+    answers: dict[str, Any] = {
+        "GET /api/v1?": {"resources": [
+            {"name": name, "kind": kind, "namespaced": name == "configmaps", "verbs": ["get", "list"]}
+            for name, kind in {"configmaps": "ConfigMap", "namespaces": "Namespace", "nodes": "Node"}.items()
+        ]},
+        "GET /api/v1/namespaces/kube-system?": {"metadata": {"name": "kube-system", "uid": "here"}},
+        "GET /api/v1/nodes?limit=500": {"items": [], "metadata": {}},
+        "GET /version?": {"gitVersion": "v1.35.4"},
+    }  # fmt: skip
+    answers |= {f"GET {path}?": {"metadata": {}, "data": data} for path, data in marks.items() if data}
+    with serving(Tape({asked: [(200, answer)] for asked, answer in answers.items()})) as url:
+        yield url

@@ -20,7 +20,7 @@ def alone(kube: "Kube", name: str) -> Iterator[str]:
     Two runs at the same time take turns.
     """
     layer = f"probe-{name}"
-    with kube.alone(layer):
+    with kube.lock(layer):
         kube.uninstall(layer)
         try:
             yield layer

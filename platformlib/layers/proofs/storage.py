@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 from platformlib.checks import Check, Found
+from platformlib.kube.objects import DATA
 from platformlib.layers.model import layer
 from platformlib.layers.proofs import probe
 from platformlib.layers.proofs.context import Context, Object, namespaces, pods_run
@@ -44,8 +45,10 @@ def _marked(each: Object) -> bool:
 
 
 def _volume(context: Context, text: str) -> Found:
+    # What a probe writes may go: other claims are kept when their layer is uninstalled.
+    metadata = {**probe.meta(NAME), "annotations": {DATA: "false"}}
     claim = {
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": probe.meta(NAME),
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata,
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}},
     }  # fmt: skip
     write = _job("write", 'echo "$TEXT" > /data/probe && sync', text)

@@ -1,0 +1,238 @@
+"""The machines of a platform: what its distribution's driver does with them, and how they stand as nodes."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from platformlib.checks import Result, table, verify
+from platformlib.errors import ClusterError, KubeError
+from platformlib.settings import Settings
+from platformlib.targets import card
+from platformlib.targets.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from platformlib.clusters import Driver
+    from platformlib.targets.target import Target
+
+PART = "machines"
+NODE_COLUMNS = ["node", "role", "ready", "version", "address"]
+
+
+class Machines:
+    """The verbs of a distribution's driver, each timed and reported. Every verb may be repeated.
+
+    Args:
+        skipped: why nothing is done; then every verb that changes something returns the reason instead.
+    """
+
+    def __init__(self, target: "Target", driver: "Driver", *, skipped: str = "") -> None:
+        self.target, self.driver, self.skipped = target, driver, skipped
+        self.settings, self._steps = target.settings, target.steps
+
+    def __repr__(self) -> str:
+        return f"Machines({', '.join(node.name for node in self.settings.cluster.nodes)})"
+
+    def facts(self) -> "pd.DataFrame":
+        """What the machines are, one row each."""
+        return self._reached().facts()
+
+    def nodes(self) -> "pd.DataFrame":
+        """The nodes as the API server knows them: node, role, ready, version, address, …"""
+        return self.driver.nodes()
+
+    def kubeconfig(self) -> "Path":
+        """The administrator's kubeconfig, fetched if need be."""
+        return self._reached().kubeconfig()
+
+    def preflight(self) -> "pd.DataFrame":
+        """Whether the machines are fit: node, check, ok, expected, found, fix.
+
+        Raises:
+            PreflightFailed: with the table.
+        """
+        with self._steps.step(PART, "preflight") as step:
+            return step.done(self._skip("preflight") if self.skipped else self._reached().preflight())
+
+    def install(self) -> "pd.DataFrame":
+        """Prepare all machines and start the cluster on the control plane: node, step, changed, seconds."""
+        with self._steps.step(PART, "install") as step:
+            if self.skipped:
+                return step.done(self._skip("install"))
+            self._require_own(silent=True)
+            self._forget_lost_cluster()
+            return step.done(self.driver.install(step.tell))
+
+    def join(self) -> "pd.DataFrame":
+        """Join every machine that is not a member yet: node, step, changed, seconds."""
+        with self._steps.step(PART, "join") as step:
+            if self.skipped:
+                return step.done(self._skip("join"))
+            self._require_own(silent=True)
+            return step.done(self.driver.join(step.tell))
+
+    def upgrade(self, version: str) -> "pd.DataFrame":
+        """Move to another version: control plane first, then node by node."""
+        with self._steps.step(PART, "upgrade") as step:
+            if self.skipped:
+                return step.done(self._skip("upgrade"))
+            self._require_own(silent=False)
+            return step.done(self.driver.upgrade(version, step.tell))
+
+    def rollback(self) -> "pd.DataFrame":
+        """Go back to the newest snapshot and the version that wrote it. k3s only; what was written since is lost.
+
+        Raises:
+            ClusterError: the distribution has no rollback.
+        """
+        from platformlib.clusters.k3s import K3s
+
+        if not isinstance(self.driver, K3s):
+            raise ClusterError(f"{self.settings.cluster.distribution} has no rollback", fix="restore a backup")
+        with self._steps.step(PART, "rollback") as step:
+            self._require_own(silent=True)
+            return step.done(self.driver.rollback(step.tell))
+
+    def uninstall(self) -> "pd.DataFrame":
+        """Take Kubernetes off the machines: node, step, changed, seconds, left."""
+        with self._steps.step(PART, "uninstall") as step:
+            if self.skipped:
+                return step.done(self._skip("uninstall"))
+            self._require_own(silent=False)
+            return step.done(self.driver.uninstall(step.tell))
+
+    def _require_own(self, *, silent: bool) -> None:
+        """Refuse machines whose cluster belongs to another platform.
+
+        Args:
+            silent: accept an API server that does not answer, for verbs that repair a cluster.
+
+        Raises:
+            WrongCluster: another platform's. KubeError: no answer, and `silent` is off. LabError: see `_reached`.
+        """
+        if self.target.kubeconfig.is_file():
+            try:
+                card.ask(self.settings, self.target.kubeconfig)
+            except KubeError:
+                if not silent:
+                    raise
+        self._reached()
+
+    def _reached(self) -> "Driver":
+        """The driver, unless its addresses may be other machines'. Raises: LabError."""
+        from platformlib.lab import require_machines
+
+        if not self.target.dry_run:
+            require_machines(self.settings)
+        return self.driver
+
+    def _forget_lost_cluster(self) -> None:
+        """Drop the identity kept here when the machines answer and none has a cluster: they were rebuilt."""
+        from platformlib.kube import identity
+
+        if self.target.dry_run or identity.recall(self.settings.name) is None:
+            return
+        try:
+            self.driver.kubeconfig()
+        except ClusterError:
+            identity.forget(self.settings.name)
+
+    def _skip(self, verb: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.DataFrame({"part": [PART], "step": [verb], "skipped": [self.skipped]})
+
+
+class Members:
+    """The machines of a target as nodes of its cluster, against what the parameters say."""
+
+    def __init__(self, target: "Target") -> None:
+        self.target = target
+
+    def table(self) -> "pd.DataFrame":
+        """node, role, ready, version, address, …: the nodes as the API server knows them."""
+        import pandas as pd
+
+        if self.target.reached is None:
+            return pd.DataFrame(columns=NODE_COLUMNS)
+        return self.target.cluster.nodes()
+
+    def login(self, *, timeout: float) -> "pd.DataFrame":
+        """Wait until every machine takes a login; what they are. Raises WaitTimeout."""
+        return wait_until(self.target.cluster.facts, lambda _: "", timeout)
+
+    def wait(self, *, timeout: float, ready: bool = False) -> "pd.DataFrame":
+        """Wait until every machine of the parameters is a node, or a Ready one. A dry run looks once.
+
+        Raises:
+            WaitTimeout: names those that are missing.
+        """
+        with self.target.steps.step(PART, "wait") as step:
+            if self.target.dry_run:
+                return step.done(self.table())
+            missing = unready if ready else absent
+            return step.done(wait_until(self.table, missing(self.target.settings), timeout))
+
+    def verify(self, *, ready: bool = False) -> "pd.DataFrame":
+        """Names, roles, versions and addresses are those of the parameters. A dry run does not judge.
+
+        Raises:
+            CheckFailed: with the table.
+        """
+        with self.target.steps.step(PART, "verify") as step:
+            results = list(checks(self.target.settings, self.table(), ready=ready))
+            return step.done(table(results) if self.target.dry_run else verify(results))
+
+    def claim(self) -> "pd.DataFrame":
+        """Mark the cluster with the platform's name and distribution, and its UID. Raises WrongCluster."""
+        with self.target.steps.step(PART, "claim") as step:
+            if self.target.reached is not None:
+                settings = self.target.settings
+                self.target.kube.claim(settings.name, settings.cluster.distribution)
+            return step.done(self.target.touch())
+
+    def release(self) -> "pd.DataFrame":
+        """Take the mark off the cluster again. Raises WrongCluster."""
+        with self.target.steps.step(PART, "release") as step:
+            self.target.kube.release(self.target.settings.name)
+            return step.done(self.target.touch())
+
+
+def absent(settings: Settings) -> "Callable[[pd.DataFrame], str]":
+    """What to wait for: every machine of the parameters is known to the API server."""
+
+    def names(nodes: "pd.DataFrame") -> str:
+        lacking = sorted({node.name for node in settings.cluster.nodes} - set(nodes["node"]))
+        return f"not a member yet: {', '.join(lacking)}" if lacking else ""
+
+    return names
+
+
+def unready(settings: Settings) -> "Callable[[pd.DataFrame], str]":
+    """What to wait for: every member is Ready."""
+
+    def names(nodes: "pd.DataFrame") -> str:
+        lacking = list(nodes.loc[~nodes["ready"].astype(bool), "node"])
+        return absent(settings)(nodes) or (f"not Ready: {', '.join(lacking)}" if lacking else "")
+
+    return names
+
+
+def checks(settings: Settings, nodes: "pd.DataFrame", *, ready: bool) -> Iterator[Result]:
+    """Each machine of the parameters is a node with its role and version, and there are no others."""
+    live = nodes.set_index("node")
+    wanted = {node.name: node for node in settings.cluster.nodes}
+    for name, node in wanted.items():
+        found = live.loc[name] if name in live.index else None
+        expected = f"{node.role}, {settings.cluster.version}, {node.address}"
+        shown = "no member" if found is None else f"{found['role']}, {found['version']}, {found['address']}"
+        yield Result(f"member {name}", expected == shown, expected, shown, "run notebooks/install.ipynb")
+    strangers = sorted(set(live.index) - set(wanted)) if wanted else []
+    fix = "add it to cluster.nodes, or take it out of the cluster"
+    yield Result("no other members", not strangers, "none", ", ".join(strangers) or "none", fix)
+    if ready:
+        lacking = list(nodes.loc[~nodes["ready"].astype(bool), "node"])
+        fix = "target.queries.warning_events() shows why; the kubelet's log is on the machine"
+        yield Result("all Ready", not lacking, "none", ", ".join(lacking) or "none", fix)
