@@ -211,5 +211,5 @@ class Kubeadm:
         on_event("taking Kubernetes off all machines")
         done = steps(machines, "remove", lambda it: remove.remove(it, pods))
         left = each(machines, lambda it: remove.leftovers(it, pods))
-        kubeconfig.path(self.settings).unlink(missing_ok=True)
+        kubeconfig.forget(self.settings)
         return step_table(done).assign(left=lambda table: ["; ".join(left[name]) for name in table["node"]])
