@@ -14,7 +14,7 @@ from platformlib.clusters.k3s.kubectl import Kubectl
 from platformlib.clusters.k3s.members import Seat
 from platformlib.clusters.k3s.service import again
 from platformlib.clusters.k3s.state import state
-from platformlib.errors import ClusterError, NodeError, NodeUnreachable
+from platformlib.errors import ClusterError, CommandFailed, NodeError, NodeUnreachable
 from platformlib.machines import Machine, connect, each
 from platformlib.machines.facts import Facts, facts
 from platformlib.paths import state_dir
@@ -53,6 +53,8 @@ class Fleet:
         def asked(machine: Machine) -> T | NodeError:
             try:
                 return work(machine)
+            except CommandFailed:
+                raise  # it answers, so this is no question of reaching it
             except NodeError as error:
                 return error
 
