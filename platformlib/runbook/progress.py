@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from platformlib.runbook.events import Event, Listener
+from platformlib.text import visible
 
 PATIENCE = 15.0
 """Seconds without a line after which a log wants one."""
@@ -36,7 +37,7 @@ class Progress:
         if event.kind == "started":
             self.cell_began, self.last = time.monotonic(), ""
         elif event.kind == "output":
-            self.last = event.text
+            self.last = visible(event.text)
         else:
             self._line(f"{MARKS[event.kind]} {self.where()}  {event.seconds:.1f} s  {self.last}")
             self.event = None

@@ -62,7 +62,9 @@ class Marker:
 
     def find(self, word: str) -> "pd.DataFrame":
         """The lines of the last quarter of an hour that have the word, as Loki has them."""
-        return self.target.loki.lines(f'{{namespace="{NAMESPACE}"}} |= "{word}"', "15m")
+        from platformlib.query.quoting import quoted, selector
+
+        return self.target.loki.lines(f"{selector(namespace=NAMESPACE)} |= {quoted(word)}", "15m")
 
     def wait(self, word: str, *, timeout: float) -> "pd.DataFrame":
         """The word's line, as soon as Loki has it. Raises WaitTimeout."""

@@ -52,6 +52,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
     # A cause or a fix that is cut off helps nobody.
     pd.set_option("display.max_colwidth", 160)
     pd.set_option("display.max_rows", 100)
+    pd.set_option("display.html.use_mathjax", False)  # a dollar in a log line is no formula
     display(target.touch())  # type: ignore[no-untyped-call]
     return target
 
