@@ -290,7 +290,7 @@ def test_every_table_of_a_hostile_cluster_is_made_and_none_of_it_is_obeyed(text:
 def test_a_dollar_in_a_table_is_no_formula(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PLATFORMLIB_STATE", str(tmp_path))
     pl.bind(PARAMETERS)
-    shown = pd.DataFrame({"line": [HOSTILE["mathematics"]]})
+    shown: Any = pd.DataFrame({"line": [HOSTILE["mathematics"]]})
     assert "mathjax_ignore" in shown._repr_html_()
 
 
