@@ -1,4 +1,4 @@
-"""Commands on a platform: check, install, status, diff, claim, uninstall; and the list of named queries."""
+"""Commands on a platform: check, install, status, diff, claim, uninstall."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,10 +135,3 @@ def uninstall(
     installed.require_installed()
     show.table(target.removal.data(named), "data")
     installed.uninstall(delete_data=named)
-
-
-def queries() -> None:
-    """The named queries: what each asks, its parameters and its unit."""
-    from platformlib.query import Catalog
-
-    show.table(Catalog().table().drop(columns="description"))

@@ -102,11 +102,11 @@ def root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
-def _checked(item: Any, collection: Reference) -> Object:
-    """An item of a list that is an object. Raises: KubeError."""
+def _checked(item: Any, ref: Reference) -> Object:
+    """What a server calls an object, if it is one. Raises: KubeError."""
     metadata = item.get("metadata") if isinstance(item, dict) else None
     if not isinstance(metadata, dict) or not metadata.get("name"):
-        raise KubeError(f"the server lists a {collection.kind} that has no name")
+        raise KubeError(f"the server answers with a {ref.kind} that has no name")
     found: Object = item
     return found
 
@@ -158,7 +158,7 @@ class Api:
     def get(self, ref: Reference) -> Object | None:
         """The live object, or None."""
         try:
-            found: Object = self.call("GET", ref).object()
+            found = _checked(self.call("GET", ref).object(), ref)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -252,7 +252,7 @@ class Api:
             obj = {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "namespace"}}
         options = {"fieldManager": MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
         dry = {"dryRun": "All"} if dry_run else {}
-        return self.call("PATCH", ref, body=obj, content=APPLY, **options, **dry).object()
+        return _checked(self.call("PATCH", ref, body=obj, content=APPLY, **options, **dry).object(), ref)
 
     def create(self, obj: Object) -> Object:
         """Create by POST: fails with status 409 when it is there, so that one of two wins."""

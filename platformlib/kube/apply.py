@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from platformlib.errors import ApiError, ApplyConflict, KubeError
 from platformlib.kube import inventory
 from platformlib.kube.api import Api, UnknownKindError
-from platformlib.kube.batch import OnEvent, Progress, combine_errors, each, frame
+from platformlib.kube.batch import THREADS, OnEvent, Progress, combine_errors, each, frame
 from platformlib.kube.deletion import wait_gone
 from platformlib.kube.growth import Expansion, Growth, expansions, grow, growing, grown, with_live_sizes
 from platformlib.kube.objects import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("kind", "namespace", "name", "action")
+WAITING_THREADS = 32  # of requests that the server answers late by itself
 GONE_WITHIN = 120  # seconds for what an earlier run has deleted
 SERVED_WITHIN = 30  # seconds for a new CustomResourceDefinition to be established and discovered
 Action = Literal["created", "configured", "unchanged"]
@@ -153,6 +154,15 @@ class Surroundings:
         """Group and kind of what the set defines."""
         return frozenset((each["spec"]["group"], each["spec"]["names"]["kind"]) for each in crds(self.objects))
 
+    @cached_property
+    def spaces(self) -> frozenset[str]:
+        """Namespaces that the set brings."""
+        return frozenset(ref.name for ref in self.coming if ref.kind == "Namespace")
+
+    def lacks_namespace(self, ref: Reference) -> bool:
+        """Whether its namespace comes with the set."""
+        return ref.namespace in self.spaces
+
     def brings_later(self, error: KubeError, ref: Reference) -> bool:
         """Whether the set itself brings what the server misses now, so that only applying it will tell.
 
@@ -162,7 +172,7 @@ class Surroundings:
             return (ref.group, ref.kind) in self.definitions
         if not isinstance(error, ApiError) or error.status not in {NOT_FOUND, FORBIDDEN}:
             return False
-        if any(each.kind == "Namespace" and each.name == ref.namespace for each in self.coming):
+        if self.lacks_namespace(ref):
             return True
         return any(MISSED[each.kind].format(each.name) in error.message for each in self.coming if each.kind in MISSED)
 
@@ -175,7 +185,7 @@ def plan(
     adopt: Collection[str] | None = None,
     expected: Sequence[Object] = (),
 ) -> list[Step]:
-    """A step for every object, in the order of the objects.
+    """A step for every object.
 
     Args:
         objects: prepared ones.
@@ -189,10 +199,17 @@ def plan(
     """
     live = api.get_many(map(reference, objects))
     if adopt is not None:
-        refuse_foreign(live.values(), adopt)
+        refuse_foreign((live[ref] for ref in map(reference, objects) if ref in live), adopt)
     before = [obj for obj in expected if obj["kind"] in PREREQUISITES]
     around = Surroundings([*objects, *before], live | api.get_many(map(reference, before)), Scaled.read(api, objects))
-    steps, failed = each(lambda obj: _plan(api, obj, around, force=force).slim(), objects)
+    # The server waits 50 ms for a missing namespace before it refuses: those are many at once, at no cost to it.
+    waiting = [obj for obj in objects if around.lacks_namespace(reference(obj))]
+    others = [obj for obj in objects if not around.lacks_namespace(reference(obj))]
+    steps, failed = list[Step](), list[tuple[Object, KubeError]]()
+    for some, threads in ((others, THREADS), (waiting, WAITING_THREADS)):
+        done, refused = each(lambda obj: _plan(api, obj, around, force=force).slim(), some, threads=threads)
+        steps += done
+        failed += refused
     if failed:
         raise refuse(failed)
     return steps

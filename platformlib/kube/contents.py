@@ -6,7 +6,18 @@ from fnmatch import fnmatchcase
 from platformlib.errors import ApiError, KubeError
 from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.batch import combine_errors, each
-from platformlib.kube.objects import LAYER_LABEL, LEFTOVERS, Object, Objects, Reference, annotation, labels, reference
+from platformlib.kube.objects import (
+    ADOPTED,
+    DATA,
+    LAYER_LABEL,
+    LEFTOVERS,
+    Object,
+    Objects,
+    Reference,
+    annotation,
+    labels,
+    reference,
+)
 from platformlib.kube.session import NOT_FOUND
 
 CLAIM = ("v1", "PersistentVolumeClaim")
@@ -95,8 +106,10 @@ def _listed(api: Api, api_version: str, kind: str, namespace: str) -> Objects:
 
 
 def _of_others(obj: Object, inside: Object, layer: str) -> bool:
-    """Not the layer's, not a part of something else that is counted, not made by the cluster or by known programs."""
+    """Adopted, or data, or neither the layer's nor made by another object, the cluster or a known program."""
     metadata, kind = obj["metadata"], obj["kind"]
+    if annotation(obj, ADOPTED) or annotation(obj, DATA) == "true":
+        return True
     if labels(obj).get(LAYER_LABEL) == layer or metadata.get("ownerReferences"):
         return False
     if (kind, metadata["name"]) in MADE_FOR_ALL or annotation(obj, TOKEN):

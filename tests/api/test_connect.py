@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 
 from platformlib.errors import ApiError, DryRunRefused, KubeError, WrongCluster
 from platformlib.kube import Kube
-from tests.api.control_plane import POWERLESS, TOKEN, ControlPlane
+from tests.api.control_plane import POWERLESS, TOKEN, ControlPlane, poll
 from tests.api.objects import pick, realistic
 
 # The package has no types for these.
@@ -102,6 +102,7 @@ def test_the_service_proxy_is_reached(
     """There is no pod to answer: the API server says so, after it has accepted the credentials."""
     objects = [pick(realistic(layer), kind) for kind in ("Namespace", "Service")]
     kube.apply(objects, layer=layer)
+    poll(lambda: kube.get("v1", "Endpoints", "web", layer) is not None, timeout=30, what="the Endpoints of the Service")
     route = (kube if how == "certificate" else connect({"token": TOKEN})).service(layer, "web", 80)
     with httpx.Client(verify=route.ssl_context(), trust_env=False) as client:
         answer = client.get(f"{route.base_url}/metrics", headers=route.headers())

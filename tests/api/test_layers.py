@@ -338,7 +338,9 @@ def test_a_dry_run_and_a_diff_write_nothing(
     """A whole platform on a cluster that others installed: bare, installed, drifted. The API server counts."""
     kube.release("lab")
     path = control_plane.write_kubeconfig(tmp_path / "kubeconfig", {"token": TOKEN})
-    settings = load(cluster={"distribution": "existing", "context": "test", "kubeconfig": str(path)})
+    observed = {"nodes": ["192.168.1.0/24"], "api": ["192.168.1.201"]}  # this API server has no nodes
+    cluster = {"distribution": "existing", "context": "test", "kubeconfig": str(path), "observed": observed}
+    settings = load(cluster=cluster)
 
     def look() -> tuple[pd.DataFrame, pd.DataFrame]:
         identity.forget("lab")

@@ -109,6 +109,18 @@ def test_what_a_namespaces_own_programs_leave_does_not_keep_it(kube: Kube, layer
     assert action(kube.uninstall(layer), "Namespace", layer) == "deleted"
 
 
+def test_an_adopted_object_keeps_its_namespace(kube: Kube, layer: str) -> None:
+    """The namespace is the layer's own, and what was adopted in it carries the layer's label by now."""
+    kube.apply([namespace(layer)], layer=layer)
+    foreign(kube, config_map(layer, "theirs", of="others"))
+    objects = [namespace(layer), config_map(layer, "theirs", more="ours")]
+    kube.apply(objects, layer=layer, adopt={f"ConfigMap/{layer}/theirs"})
+    removed = kube.uninstall(layer)
+    assert action(removed, "ConfigMap", "theirs") == "kept, adopted"
+    assert action(removed, "Namespace", layer) == "kept, holds 1 object of others"
+    assert (kube.get("v1", "ConfigMap", "theirs", layer) or {})["data"] == {"of": "others", "more": "ours"}
+
+
 def test_what_is_marked_as_data_is_kept(kube: Kube, layer: str) -> None:
     space = namespace(layer)
     space["metadata"]["annotations"] = {"platformlib.io/data": "true"}
@@ -177,7 +189,7 @@ def test_an_exceeded_quota_is_an_error_of_the_dry_run(kube: Kube, layer: str) ->
     """Although the set has the namespace, too."""
     quota = {
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": layer},
-        "spec": {"hard": {"count/configmaps": "1"}},
+        "spec": {"hard": {"count/configmaps": "0"}},
     }  # fmt: skip
     kube.apply([namespace(layer), quota], layer=layer)
     kube.wait([quota], timeout=20)

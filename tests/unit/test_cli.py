@@ -26,8 +26,9 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(left.value.code or 0)
 
 
-COMMANDS = ["", "run", "check", "install", "status", "diff", "claim", "uninstall", "queries", "lab", "lab up",
-            "lab status", "lab ssh", "lab down", "bundle", "bundle build", "bundle list", "bundle verify"]  # fmt: skip
+COMMANDS = ["", "run", "check", "install", "status", "diff", "claim", "uninstall", "queries", "lab", "lab check",
+            "lab up", "lab status", "lab ssh", "lab down", "bundle", "bundle build", "bundle list",
+            "bundle verify"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

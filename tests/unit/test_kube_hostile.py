@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import stamina
+import urllib3
 
-from platformlib.errors import ApiError, KubeError
-from platformlib.kube import Kube, Reference, inventory
+from platformlib.errors import ApiError, DryRunRefused, KubeError, WaitTimeout
+from platformlib.kube import Kube, Reference, inventory, session
 from tests.unit.kube_fakes import Answer, MemoryServer, Sent, Server, config_map, connect, kubeconfig, refusal
 
 GONE, BUSY = refusal(410, "the provided continue parameter is too old", "Expired"), refusal(429, "too many requests")
@@ -98,6 +99,63 @@ def test_a_server_that_speaks_something_else(to: Callable[[Server], Kube], answe
     kube = to(lambda sent: MemoryServer()(sent) if sent.path == "/api/v1" else answer)
     with pytest.raises(KubeError, match=words):
         kube.list("v1", "ConfigMap")
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\u202e$(reboot)"
+
+
+def test_words_of_the_cluster_do_not_reach_the_terminal_as_commands(to: Callable[[Server], Kube]) -> None:
+    """In conditions, events, log lines and refusals."""
+    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+    ended = {"terminated": {"exitCode": 1, "message": EVIL}}
+    status = {
+        "phase": "Pending",
+        "message": EVIL,
+        "containerStatuses": [{"name": "c", "restartCount": 2, "state": waiting, "lastState": ended}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "status": status}
+    about = {"kind": "Pod", "name": "web", "namespace": "shop"}
+    event = {
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "shop"}, "type": "Warning",
+        "reason": "Bad", "message": EVIL, "involvedObject": about,
+    }  # fmt: skip
+
+    class Logging(MemoryServer):
+        def _get(self, sent: Sent) -> Answer:
+            return Answer(200, EVIL.encode()) if sent.path.endswith("/log") else super()._get(sent)
+
+    told: list[str] = []
+    with pytest.raises(WaitTimeout) as late:
+        to(Logging(pod, event)).wait([pod], timeout=0, on_event=lambda progress: told.append(str(progress)))
+    with pytest.raises(ApiError) as refused:
+        to(lambda _: refusal(403, EVIL)).version()
+    for text in (str(late.value), str(refused.value), told[0], "".join(late.value.table["detail"])):
+        assert "$(reboot)" in text
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+
+
+def test_a_name_is_one_part_of_a_path(to: Callable[[Server], Kube]) -> None:
+    kube = to(MemoryServer())
+    with pytest.raises(DryRunRefused):
+        connect(kube.api.session.credentials.path, MemoryServer(), dry_run=True).api.delete(
+            Reference("v1", "ConfigMap", "shop", "x?dryRun=All")
+        )
+    assert kube.api.path(Reference("v1", "ConfigMap", "a/b", "../../nodes?x#y")).endswith(
+        "/namespaces/a%2Fb/configmaps/..%2F..%2Fnodes%3Fx%23y"
+    )
+
+
+def test_an_answer_that_never_ends_is_given_up(to: Callable[[Server], Kube], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte after the other, each in time."""
+
+    class Trickle(urllib3.HTTPResponse):
+        def read1(self, *_: Any, **__: Any) -> bytes:
+            return b" "
+
+    monkeypatch.setattr(session, "WHOLE_WITHIN", 0.05)
+    monkeypatch.setattr(Answer, "response", lambda _: Trickle(b"", preload_content=False))
+    with pytest.raises(KubeError, match="was not whole after 0 s"):
+        to(MemoryServer()).version()
 
 
 def test_an_object_made_anew_is_judged_anew(to: Callable[[Server], Kube]) -> None:

@@ -34,7 +34,7 @@ def machine(shared: Box) -> Iterator[Box]:
         shared.write(path, content)
     yield shared
     shared.at("/etc/fail").unlink(missing_ok=True)
-    remove.remove(shared)
+    remove.remove(shared, PODS)
     for path in USERS:
         shared.remove(path)
 
@@ -49,6 +49,7 @@ USERS = {
     "/etc/cni/net.d/87-podman.conflist": "{}\n",
     "/opt/local-path/pvc-1/data": "a volume\n",
 }
+PODS = LAB.cluster.network.pods
 PLACES = ("/etc", "/usr/local", "/var/lib", "/opt")
 SEEN = replace(fit("k3s-master"), node="k3s-master")
 
@@ -70,13 +71,13 @@ def test_an_uninstall_puts_back_what_was_there_and_takes_what_was_not(machine: B
     assert "sandbox_image" in now["/etc/containerd/config.toml"]
     assert machine.read(forward) == b"1\n" or not machine.run(["which", "sysctl"], check=False).ok
     assert machine.run(["kubelet", "--version"]).stdout == f"Kubernetes {OLD}\n"
-    plan = remove.plan(machine)
+    plan = remove.plan(machine, PODS)
     assert {"file /usr/local/lib/platformlib", "file /etc/kubernetes/pki"} <= set(plan)
-    assert remove.remove(machine)
+    assert remove.remove(machine, PODS)
     assert machine.files(*PLACES) == before
     assert machine.read(forward) == b"0\n"
-    assert remove.leftovers(machine) == []
-    assert not remove.remove(machine)
+    assert remove.leftovers(machine, PODS) == []
+    assert not remove.remove(machine, PODS)
 
 
 def test_a_second_preparation_changes_nothing(machine: Box, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_cluster_that_somebody_else_made_is_not_touched(machine: Box, tmp_path
         install.init(machine, LAB, CONTROL, SEEN)
     machine.shell("rm /etc/kubernetes/kubelet.conf; rm -r /usr/local/lib/platformlib /usr/local/bin/kube[la]*")
     assert machine.calls() == []
-    assert not remove.remove(machine)
+    assert not remove.remove(machine, PODS)
     assert machine.calls() == []
 
 
@@ -154,13 +155,13 @@ def test_a_busy_volume_ends_an_uninstall_before_anything_is_deleted(machine: Box
         assert user.stdout
         user.stdout.readline()
         with pytest.raises(CommandFailed, match=r"my data: target is busy(.|\n)*nothing below .* was deleted"):
-            remove.remove(machine)
+            remove.remove(machine, PODS)
         assert machine.read(f"{POD}/file") == b"precious\n"
         assert [call for call in machine.calls() if "reset" in call] == []
         machine.shell("pkill -x sleep -n")
         user.wait()
     time.sleep(0.1)
-    assert remove.remove(machine)
+    assert remove.remove(machine, PODS)
     assert machine.read("/srv/data/file") == b"precious\n"
     assert machine.shell("grep -c 'my.*data' /proc/mounts || true") == "0\n"
 
@@ -178,16 +179,23 @@ iptables -A FORWARD -m comment --comment \
 ipset create kube-router-pod-subnets hash:net; ipset create inet6:KUBE-SRC-1 hash:ip
 iptables -t nat -A POSTROUTING -m set --match-set kube-router-pod-subnets src \
   -m set ! --match-set kube-router-pod-subnets dst -j MASQUERADE --random-fully
+iptables -A OUTPUT -m comment \\
+  --comment "KUBE-ROUTER rule to explicitly ACCEPT traffic that comply to network policies" \\
+  -m mark --mark 0x20000/0x20000 -j ACCEPT
 ip6tables -N KUBE-FIREWALL; ip6tables -A INPUT -j KUBE-FIREWALL
 ip link add kube-bridge type bridge; ip link add vethpod type veth peer name vethpeer
 ip link set vethpod master kube-bridge
+ip link set vethmine up; ip route add 10.42.1.0/24 dev vethmine proto 17; ip rule add from 10.42.0.0/24 table 77
+echo '{"plugins": [{"ipam": {"subnet": "10.42.0.0/24"}}]}' > /etc/cni/net.d/10-kuberouter.conflist
 """
 THEIRS = """
 iptables -A INPUT -p tcp --dport 22 -m comment --comment "as -j KUBE-FORWARD does" -j ACCEPT
 iptables -A FORWARD -i kube-bridge -d 192.0.2.1 -j DROP
 iptables -N MY-KUBE-CHAIN; iptables -A MY-KUBE-CHAIN -j ACCEPT; iptables -A OUTPUT -j MY-KUBE-CHAIN
 iptables -t nat -A POSTROUTING -s 10.88.0.0/16 -j MASQUERADE
-ipset create my-kube-router-set hash:ip; ip link add podman0 type bridge; ip link add vethmine type veth peer name vp
+ipset create my-kube-router-set hash:ip; ip link add podman0 type bridge
+ip link add vethmine type veth peer name vp; ip link set vethmine up
+ip route add 10.99.0.0/24 dev vethmine proto 17; ip route add 10.42.2.0/24 dev vethmine
 """
 PODMAN = """
 iptables -t nat -N CNI-DN-abc
@@ -200,7 +208,7 @@ ipset flush; ipset destroy; for link in podman0 vethmine; do ip link delete $lin
 # Rules and chains of ours-to-be-kept; the empty tables that iptables-nft leaves behind are no rules.
 SHOW = """
 for tool in iptables-save ip6tables-save; do $tool | grep -E '^-A|^:.* - '; done
-ipset list -n; ip -o link | cut -d: -f2
+ipset list -n; ip -o link | cut -d: -f2; ip route show; ip rule show
 """
 
 
@@ -218,16 +226,16 @@ def test_only_the_rules_sets_and_links_of_kubernetes_go(firewall: Box, tmp_path:
     before = firewall.shell(SHOW)
     installed(firewall, tmp_path)
     firewall.shell(OURS)
-    assert remove.remove(firewall)
+    assert remove.remove(firewall, PODS)
     assert firewall.shell(SHOW) == before
-    assert remove.leftovers(firewall) == []
+    assert remove.leftovers(firewall, PODS) == []
 
 
 def test_the_host_ports_of_another_container_engine_stay(firewall: Box, tmp_path: Path) -> None:
     installed(firewall, tmp_path)
     firewall.shell(OURS)
     firewall.shell(PODMAN)
-    assert remove.remove(firewall)
+    assert remove.remove(firewall, PODS)
     rules = firewall.shell("iptables-save -t nat")
     assert "-A CNI-HOSTPORT-DNAT" in rules
     assert "-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT" in rules
@@ -318,5 +326,5 @@ def test_what_an_earlier_version_installed_is_removed_without_originals(machine:
     machine.shell(f"rm -r {install.ORIGINAL}")
     member = replace(SEEN, marks=("done",), member=True)
     install.prepare(machine, LAB, member, Program(program(tmp_path, OLD), OLD, "x86_64"))
-    assert remove.remove(machine)
+    assert remove.remove(machine, PODS)
     assert [machine.read(path) for path in (install.UNIT, install.SYSCTL, install.MIRROR)] == [None, None, None]

@@ -203,12 +203,13 @@ class Kubeadm:
         Raises:
             NodeError: on some machine a mount could not be unmounted; its data was not touched.
         """
+        machines, pods = self.machines.values(), self.settings.cluster.network.pods
         if self.dry_run:
-            told = each(self.machines.values(), remove.plan)
+            told = each(machines, lambda it: remove.plan(it, pods))
             rows = [(name, "remove", f"would remove {what}") for name, lines in told.items() for what in lines]
             return plan_table(rows or [(name, "remove", "unchanged") for name in self.machines])
         on_event("taking Kubernetes off all machines")
-        done = steps(self.machines.values(), "remove", remove.remove)
-        left = each(self.machines.values(), remove.leftovers)
+        done = steps(machines, "remove", lambda it: remove.remove(it, pods))
+        left = each(machines, lambda it: remove.leftovers(it, pods))
         kubeconfig.path(self.settings).unlink(missing_ok=True)
         return step_table(done).assign(left=lambda table: ["; ".join(left[name]) for name in table["node"]])

@@ -5,6 +5,8 @@ networks, a user's kubectl, a user's static pods and the volumes of pods stay. A
 cannot be unmounted ends the work before anything there is deleted: what is mounted is somebody's data.
 """
 
+from ipaddress import IPv4Network
+
 from platformlib.clusters.kubeadm.install import (
     CONTAINERD,
     FORWARD,
@@ -23,7 +25,7 @@ KUBELET = "/var/lib/kubelet"
 # Mount points below a folder, the innermost first, with spaces and the like as \040.
 MOUNTS = """mounts() { awk -v top="$1/" 'index($5, top) == 1 {print $5}' /proc/self/mountinfo | sort -r; }"""
 # The part of a table that Kubernetes, kube-router and the portmap plugin made, as input for `iptables-restore
-# --noflush`: their chains, the rules that lead there, and the rules that kube-router puts into FORWARD and POSTROUTING.
+# --noflush`: their chains, the rules that lead there, and the rules that kube-router puts into the kernel's own chains.
 # Quoted comments are left out of the comparison, as a user's may mention a chain. The chains of host ports are shared
 # with other container engines, and go when no container uses one.
 RULES = r"""
@@ -40,6 +42,7 @@ function routers() {
     /^-A FORWARD -o [^ ]+ -m comment --comment "allow outbound node port traffic on node interface [^"]*" -j ACCEPT$/ ||
     /^-A FORWARD -i kube-bridge -m comment --comment "allow outbound traffic from pods" -j ACCEPT$/ ||
     /^-A FORWARD -o kube-bridge -m comment --comment "allow inbound traffic to pods" -j ACCEPT$/ ||
+    /^-A (INPUT|FORWARD|OUTPUT) -m comment --comment "KUBE-ROUTER rule to explicitly ACCEPT [^"]*" -m mark / ||
     /^-A POSTROUTING -m set --match-set (inet6:)?kube-router-pod-subnets src .*-j MASQUERADE/
 }
 /^:CNI-DN-/ { ports = 1 }
@@ -56,6 +59,7 @@ PORTS = "ip -o link show master kube-bridge 2>/dev/null | awk -F'[ :@]+' '{print
 TUNNELS = "ip -o link show type ipip 2>/dev/null | awk -F'[ :@]+' '$2 ~ /^tun-[0-9a-f]+$/ {print $2}'"
 COMPONENTS = "etcd kube-apiserver kube-controller-manager kube-scheduler"
 KUBECONFIGS = "admin super-admin kubelet bootstrap-kubelet controller-manager scheduler"
+# $1 the range of pods.
 REMOVE = rf"""
 {LOCK}
 marks={MARKS}
@@ -101,6 +105,7 @@ for tool in iptables ip6tables; do
   [ -z "$rules" ] || printf '%s\n' "$rules" | $tool-restore --noflush
 done
 for set in $(ipset list -n 2>/dev/null | grep -E '{SETS}'); do ipset destroy "$set"; done
+ip route flush root "$1" proto 17 2>/dev/null # kube-router's routes to the pods of other machines
 pods=$(sed -n 's/.*"subnet": *"\([0-9.]*\/[0-9]*\)".*/\1/p' /etc/cni/net.d/*kuberouter* 2>/dev/null | head -n 1)
 if [ -n "$pods" ] && ip rule delete from "$pods" table 77 2>/dev/null; then ip route flush table 77 2>/dev/null; fi
 rm -f /etc/cni/net.d/*kuberouter*
@@ -136,9 +141,10 @@ rm -rf $marks.* {ORIGINAL}
 rmdir /etc/platformlib 2>/dev/null
 echo changed
 """  # noqa: S608 - a shell script
+# $1 the range of pods, $2 `left`, or `plan`: nothing where platformlib has installed nothing.
 LEFT = rf"""
 {MOUNTS}
-[ -e {MARKS}.started ] || [ -e {MARKS}.done ] || [ -e {ORIGINAL} ] || [ "$1" = left ] || exit 0
+[ -e {MARKS}.started ] || [ -e {MARKS}.done ] || [ -e {ORIGINAL} ] || [ "$2" = left ] || exit 0
 pgrep -x 'kubelet|kube-apiserver|etcd|kube-proxy|kube-router' | sed 's/^/process /'
 mounts {KUBELET} | sed 's/^/mount /'
 for link in $({PORTS}) $({TUNNELS}); do
@@ -148,6 +154,7 @@ for link in kube-bridge kube-dummy-if; do ip link show $link >/dev/null 2>&1 && 
 for tool in iptables ip6tables; do
   $tool-save 2>/dev/null | awk '{RULES}' | sed -n "s/^-X /$tool chain /p; s/^-D /$tool rule in /p"
 done
+ip route show root "$1" proto 17 2>/dev/null | sed 's/^/route /'
 ipset list -n 2>/dev/null | grep -E '{SETS}' | sed 's/^/ipset /'
 for name in {KUBECONFIGS}; do [ ! -e /etc/kubernetes/$name.conf ] || echo "file /etc/kubernetes/$name.conf"; done
 for path in /etc/kubernetes/pki /etc/cni/net.d/*kuberouter* /var/lib/etcd/member {LIBRARY} \
@@ -159,20 +166,23 @@ true
 SECONDS = 300.0
 
 
-def remove(machine: Machine) -> bool:
+def remove(machine: Machine, pods: IPv4Network) -> bool:
     """Take Kubernetes off; True when there was something of platformlib's. Volumes of pods are left in place.
+
+    Args:
+        pods: the range of the cluster's pods.
 
     Raises:
         CommandFailed: something below kubelet's folder cannot be unmounted; nothing there was deleted.
     """
-    return machine.change_shell(REMOVE, timeout=SECONDS).strip().endswith("changed")
+    return machine.change_shell(REMOVE, str(pods), timeout=SECONDS).strip().endswith("changed")
 
 
-def leftovers(machine: Machine) -> list[str]:
-    """What is still there: processes, mounts, links, rules and chains of iptables, ipsets, files."""
-    return machine.shell(LEFT, "left").splitlines()
+def leftovers(machine: Machine, pods: IPv4Network) -> list[str]:
+    """What is still there: processes, mounts, links, rules and chains of iptables, routes, ipsets, files."""
+    return machine.shell(LEFT, str(pods), "left").splitlines()
 
 
-def plan(machine: Machine) -> list[str]:
+def plan(machine: Machine, pods: IPv4Network) -> list[str]:
     """What `remove` would take away; nothing where platformlib has installed nothing."""
-    return machine.shell(LEFT, "plan").splitlines()
+    return machine.shell(LEFT, str(pods), "plan").splitlines()
