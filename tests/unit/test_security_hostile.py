@@ -208,7 +208,7 @@ def test_the_progress_of_a_run_prints_text_and_obeys_none_of_it(text: str) -> No
     said: list[str] = []
     shown = Progress(said.append)
     for kind in ("started", "output", "ok"):
-        shown(Event(kind, "id", "source", "heading", 1, 1, 0.1, text if kind == "output" else ""))
+        shown(Event(kind, "id", "source", "heading", 1, 1, text=text if kind == "output" else ""))
     assert said and controls("".join(said)) == []
 
 
