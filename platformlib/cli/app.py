@@ -2,33 +2,14 @@
 
 import os
 import sys
-from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
-import typer.core
 
 from platformlib.cli import bundle, lab, platform, queries, run, show
 from platformlib.errors import PlatformError
 
-
-class Suggesting(typer.core.TyperGroup):
-    """Commands that name the near one when a command is not known."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command, or say which may be meant."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            known = self.list_commands(ctx)
-            near = get_close_matches(args[0], known, n=2)
-            guess = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
-            raise click.UsageError(f"no command {args[0]!r}. {guess}", ctx=error.ctx) from None
-
-
 app = typer.Typer(
-    cls=Suggesting,
     help="Installs, proves and operates a Kubernetes platform from one parameters file.",
     epilog=show.EXIT_CODES,
     no_args_is_help=True,

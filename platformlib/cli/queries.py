@@ -73,7 +73,7 @@ def _list() -> None:
             if query.source == source:
                 title = query.title + (f" ({', '.join(query.parameters)})" if query.parameters else "")
                 show.out.print(Text(f"{name.ljust(width)}  {title}"), soft_wrap=True)
-    show.out.print("\nAsk one: platformlib queries NAME -w 30m -p namespace=shop   what it asks: --text")
+    show.out.print("\nAsk one: platformlib queries NAME -w 30m -p namespace=shop", soft_wrap=True)
 
 
 def _explain(name: str, window: str, values: dict[str, Any]) -> None:
@@ -84,8 +84,9 @@ def _explain(name: str, window: str, values: dict[str, Any]) -> None:
     rows = {"title": query.title, "asks": query.source, "unit": query.unit or "none", "means": query.description}
     rows |= {f"-p {key}=": f"{one.type}, default {one.value!r}" for key, one in query.parameters.items()}
     rows |= {"query": getattr(Catalog(), name).text(window, **values)}
+    width = max(map(len, rows))
     for key, told in rows.items():
-        show.out.print(Text(f"{key:<8} {told}"), soft_wrap=True)
+        show.out.print(Text(f"{key.ljust(width)}  {told}"), soft_wrap=True)
 
 
 def _show(frame: "pd.DataFrame") -> None:

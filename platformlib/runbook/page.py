@@ -53,10 +53,14 @@ def _page(source: Path, *, code: bool) -> str:
     found.metadata.pop("widgets", None)
     for cell in found.cells:
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)
-    exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input=not code, exclude_input_prompt=True)
-    exporter.exclude_output_prompt = True
-    page: Any = exporter.from_notebook_node(found, resources={"metadata": {"name": _title(found) or source.stem}})[0]
+            data = output.get("data", {})
+            data.pop(WIDGET, None)
+            if "image/svg+xml" in data:
+                # As part of the page a picture has the page's colours, and its words; as an image it has neither.
+                data["text/html"] = data.pop("image/svg+xml")
+    options: dict[str, Any] = {"exclude_input": not code, "exclude_input_prompt": True, "exclude_output_prompt": True}
+    exporter: Any = HTMLExporter(raw_template=TEMPLATE, **options)
+    page = exporter.from_notebook_node(found, resources={"metadata": {"name": _title(found) or source.stem}})[0]
     return str(page)
 
 

@@ -6,6 +6,7 @@ parameters, and the same question asked again gets the next answer, the last one
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,16 @@ OWNED = {
     },
 }  # fmt: skip
 DROPPED = frozenset({"managedFields"})
+# Kinds that are asked for since these recordings were made; every cluster has them.
+KINDS = {
+    "/apis/batch/v1": ("jobs", "Job"),
+    "/apis/discovery.k8s.io/v1": ("endpointslices", "EndpointSlice"),
+}
+SERVER = {
+    "metadata": {"name": "kubernetes"}, "endpoints": [{"addresses": ["192.168.1.201"]}],
+    "ports": [{"name": "https", "port": 6443}],
+}  # fmt: skip
+COLLECTION = re.compile(r"/(api/v1|apis/[^/]+/[^/]+)(/namespaces/[^/]+)?/[^/]+")
 
 
 class Tape:
@@ -68,14 +79,35 @@ class Tape:
             known = self.answers.get(question)
             if known is None and "dryRun=All" in question:
                 return 200, yaml.safe_load(sent)
-            if known is None and question.startswith("GET ") and "limit=" in question:
-                return 200, {"kind": "List", "metadata": {}, "items": []}
             if known is None:
-                refusal = {"kind": "Status", "code": 404, "reason": "NotFound"}
-                return 404, {**refusal, "message": f"not recorded: {question}"}
+                return unknown(question)
             count = self.asked[question] = self.asked.get(question, 0) + 1
             status, body = known[min(count, len(known)) - 1]
             return status, body
+
+
+def unknown(question: str) -> tuple[int, Any]:
+    """What a cluster says that has nothing of this: an empty list, an identity, or that it is not there."""
+    method, _, target = question.partition(" ")
+    path = urlsplit(target).path
+    if method == "GET" and path in KINDS:
+        plural, kind = KINDS[path]
+        return 200, {"kind": "APIResourceList", "resources": [{"name": plural, "kind": kind, "namespaced": True}]}
+    if method == "GET" and path == "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices":
+        return 200, {"kind": "List", "items": [SERVER]}
+    if method == "GET" and COLLECTION.fullmatch(path):
+        return 200, {"kind": "List", "items": []}
+    if method == "GET" and path == "/api/v1/namespaces/kube-system":
+        return 200, {"kind": "Namespace", "metadata": {"name": "kube-system", "uid": "recorded"}}
+    return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": f"not recorded: {question}"}
+
+
+def nothing(target: str) -> Any:
+    """What Prometheus or Loki answers that has nothing: behind the API server's proxy."""
+    parts = urlsplit(target)
+    logs = dict(parse_qsl(parts.query)).get("query", "").startswith("{")
+    kind = "streams" if logs else "matrix" if parts.path.endswith("query_range") else "vector"
+    return {"status": "success", "data": {"resultType": kind, "result": []}}
 
 
 def slim(body: Any) -> Any:
@@ -108,7 +140,7 @@ def serving(tape: Tape, real: Credentials | None = None, owned: Mapping[str, Any
             asked = question(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             own = (owned or {}).get(asked)
-            status, said = (200, own) if own else self.ask(body) if client else tape.play(asked, body)
+            status, said = (200, own) if own else self.ask(body) if client else self.played(asked, body)
             if client and "/proxy/" not in self.path:
                 tape.keep(asked, status, said)
             content = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -117,6 +149,11 @@ def serving(tape: Tape, real: Credentials | None = None, owned: Mapping[str, Any
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def played(self, asked: str, body: bytes) -> tuple[int, Any]:
+            if "/proxy/" in self.path:
+                return 200, nothing(f"{self.path}?{body.decode()}" if body else self.path)
+            return tape.play(asked, body)
 
         def ask(self, body: bytes) -> tuple[int, Any]:
             assert client is not None

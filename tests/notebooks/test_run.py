@@ -152,8 +152,8 @@ def test_other_values_or_another_package_do_every_step_again(tmp_path: Path, mon
 
 
 WAITS = """import time
-print('waiting', flush=True)
 try:
+    (Path(folder) / 'log').open('a').write('waits ')
     time.sleep(60)
 finally:
     (Path(folder) / 'log').open('a').write('tidy ')
@@ -166,10 +166,9 @@ def test_ctrl_c_ends_in_order_says_how_to_go_on_and_the_next_run_does(tmp_path: 
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
     deadline = time.monotonic() + 120
-    while not (tmp_path / "log").exists() or "b" not in (tmp_path / "log").read_text():
+    while not (tmp_path / "log").exists() or "waits" not in (tmp_path / "log").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -177,7 +176,7 @@ def test_ctrl_c_ends_in_order_says_how_to_go_on_and_the_next_run_does(tmp_path: 
     assert f"interrupted; continue with: platformlib run tiny --resume-from {journal.stem}" in err
     assert "Traceback" not in out + err
     assert "\x1b" not in out + err
-    assert (tmp_path / "log").read_text() == "abtidy "  # the cell could put things in order
+    assert (tmp_path / "log").read_text() == "abwaits tidy "  # the cell could put things in order
     assert "■ 3/4 Second" in out
 
     save(tmp_path / "tiny.ipynb", *cells(tmp_path, WAITS))  # not changed: a person may save it again
@@ -185,7 +184,7 @@ def test_ctrl_c_ends_in_order_says_how_to_go_on_and_the_next_run_does(tmp_path: 
     (tmp_path / "tiny.ipynb").write_text(source.replace("time.sleep(60)", "time.sleep(0)"), "utf-8")
     done = run(tmp_path / "tiny.ipynb", resume=journal.stem, runs=tmp_path / "runs")
     assert done.skipped == 1
-    assert (tmp_path / "log").read_text() == "abtidy btidy e"
+    assert (tmp_path / "log").read_text() == "abwaits tidy bwaits tidy e"
 
 
 WORD = "from platformlib.targets.marker import Marker\nword = Marker.word()\nvalue = 1"

@@ -1,5 +1,7 @@
 """The command line: what a person reads, and the status that a script gets."""
 
+import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 import yaml
 
 from platformlib.cli import main, show
-from platformlib.errors import CellFailed, CheckFailed, NodeUnreachable, ParameterError, PlatformError
+from platformlib.errors import CellFailed, CheckFailed, NodeUnreachable, ParameterError, PlatformError, RunInterrupted
+from platformlib.query.catalog import named_queries
 from tests.notebooks.apiserver import OWNED, Tape, kubeconfig, serving
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,35 @@ def test_every_command_explains_itself(
     assert f"Usage: platformlib {command}".strip() in capfd.readouterr().out
 
 
+def test_every_named_query_fits_into_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "queries") == show.OK
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert [name for name in named_queries() if not any(line.startswith(f"{name} ") for line in lines)] == []
+
+
+def test_a_query_says_what_it_asks(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "queries", "memory_by_pod", "--text", "-p", "namespace=shop") == show.OK
+    said = capfd.readouterr().out
+    assert 'namespace=~"shop"' in said
+    assert "Working set of each pod." in said
+
+
+# Seconds of processor time: a busy machine is no fault of a command.
+QUICK = {"--help": 0.6, "run --help": 0.7, "run metrics -p window=yesterday": 1.0, "queries": 1.0}
+
+
+@pytest.mark.parametrize(("words", "most"), QUICK.items())
+def test_help_and_refusals_are_quick(words: str, most: float) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "platformlib.cli", *words.split()]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < most
+
+
 def test_check_says_what_would_be_built(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "check", "-f", str(LAB)) == show.OK
     said = capfd.readouterr().out
@@ -53,6 +85,9 @@ REFUSED = {
     "an unknown parameter": (["run", "install", "-p", "untl=cluster"], "untl: unknown parameter"),
     "a broken file": (["run", "install", "-f", "nowhere.yaml"], "nowhere.yaml"),
     "an unknown option": (["check", "--nothing"], "--nothing"),
+    "a command that is near another": (["quries"], "queries"),
+    "a word for a duration": (["run", "metrics", "-p", "window=yesterday"], "expected a duration such as 90s"),
+    "a notebook that is near another": (["run", "metrcs"], "did you mean metrics?"),
 }
 
 
@@ -123,6 +158,21 @@ def test_status_and_diff_of_a_platform_without_layers(
     assert "no differences" in capfd.readouterr().out
 
 
+def test_a_query_is_asked_and_its_answer_shown(
+    existing: tuple[Path, Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PLATFORMLIB_REPLAY", str(ROOT / "tests" / "notebooks" / "recorded" / "20-metrics"))
+    file, save = existing[0], tmp_path / "memory.svg"
+    file.write_text(file.read_text("utf-8").replace("- cluster", "- cluster\n  - storage\n  - observability"), "utf-8")
+    words = ["queries", "memory_by_node", "-f", str(file), "-w", "30m", "--save", str(save)]
+    assert call(monkeypatch, *words) == show.OK
+    said = capfd.readouterr().out
+    assert "Memory in use by node   2026-11-23 17:13 to 17:43 UTC" in said
+    assert "k3s-master" in said
+    assert " GiB" in said
+    assert save.read_text("utf-8").startswith("<svg")
+
+
 def test_a_layer_that_is_not_there_is_not_removed(
     existing: tuple[Path, Tape], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,3 +228,16 @@ def test_a_failed_cell_has_the_status_of_its_error(status: int, name: str, tmp_p
 def test_verbose_brings_the_traceback(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--verbose", "check", "-f", "nowhere.yaml") == show.REFUSED
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_unknown_query_names_the_near_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "queries", "memory_by_nodes") == show.FAILED
+    assert "did you mean memory_by_node" in capfd.readouterr().err
+
+
+def test_an_interrupted_run_says_how_to_go_on(capfd: pytest.CaptureFixture[str]) -> None:
+    assert show.error(RunInterrupted("20261123T120000Z-install", "install")) == show.INTERRUPTED
+    said = capfd.readouterr().err
+    assert said == "interrupted; continue with: platformlib run install --resume-from 20261123T120000Z-install\n"
