@@ -41,6 +41,12 @@ class Discovery:
         self._session, self._lock = session, Lock()
         self._known: dict[str, dict[str, Resource]] = {}
 
+    def with_session(self, session: Session) -> "Discovery":
+        """The same knowledge, asked by another session."""
+        twin = copy(self)
+        twin._session = session
+        return twin
+
     def resource(self, api_version: str, kind: str) -> Resource:
         """Raises: UnknownKindError."""
         found = self._known.get(api_version, {}).get(kind)
@@ -122,7 +128,7 @@ class Api:
 
     def _twin(self, session: Session) -> "Api":
         twin = copy(self)
-        twin.session = session
+        twin.session, twin.discovery = session, self.discovery.with_session(session)
         return twin
 
     def call(self, method: str, ref: Reference, *, subresource: str = "", body: Any = None, **options: Any) -> Response:

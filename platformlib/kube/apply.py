@@ -54,6 +54,7 @@ MISSED = {
     "PriorityClass": "no PriorityClass with name {} was found",
     "RuntimeClass": 'RuntimeClass "{}" not found',
 }
+PREREQUISITES = frozenset({"Namespace", "CustomResourceDefinition", *MISSED})
 TAKE = "look at the difference with diff, then apply with take_ownership=True, or leave the field out of the manifest"
 SCALERS = (("autoscaling/v2", "HorizontalPodAutoscaler"), ("keda.sh/v1alpha1", "ScaledObject"))
 
@@ -190,16 +191,17 @@ def plan(
         objects: prepared ones.
         force: take over fields of other managers.
         adopt: names of live objects that may be taken over; None takes over any.
-        expected: namespaces and definitions that earlier layers of the same dry run would bring.
+        expected: what will be applied before these objects, and may be absent now.
 
     Raises:
         ApplyConflict: another manager owns a field, and `force` is off. KubeError: an object is not ours, or the
             server would refuse it.
     """
-    live = api.get_many(map(reference, [*objects, *expected]))
+    live = api.get_many(map(reference, objects))
     if adopt is not None:
         refuse_foreign((live[ref] for ref in map(reference, objects) if ref in live), adopt)
-    around = Surroundings([*objects, *expected], live, Scaled.read(api, objects))
+    before = [obj for obj in expected if obj["kind"] in PREREQUISITES]
+    around = Surroundings([*objects, *before], live | api.get_many(map(reference, before)), Scaled.read(api, objects))
     # The server waits 50 ms for a missing namespace before it refuses: those are many at once, at no cost to it.
     waiting = [obj for obj in objects if around.lacks_namespace(reference(obj))]
     others = [obj for obj in objects if not around.lacks_namespace(reference(obj))]

@@ -109,7 +109,7 @@ class Kube:
             layer: the inventory that records the objects.
             adopt: live objects that no platform applied and that may be taken over, such as "Namespace/shop" or
                 "ConfigMap/shop/web". Others refuse the set. `prune` and `uninstall` never delete adopted objects.
-            expected: namespaces and definitions of earlier layers that a dry run takes for present.
+            expected: what a dry run may rely on before it is there: namespaces and definitions of earlier layers.
             dry_run: only plan; a dry handle always does.
             take_ownership: overwrite fields that another field manager owns. `diff` shows them.
             on_event: called after each change.

@@ -73,10 +73,11 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Response:
-    """An answer that was read to its end."""
+    """An answer that was read to its end. `warnings` are those of the server and of its admission webhooks."""
 
     status: int
     content: bytes
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> Any:
         """The decoded body. Raises: KubeError when it is no JSON."""
@@ -227,7 +228,11 @@ class Session:
             return pool.request(method, whole, body=body, headers=sent, redirect=False, preload_content=False)
 
         answer = self.connection.send(send)
-        response = Response(answer.status, _read(answer, time.monotonic() + WHOLE_WITHIN))
+        response = Response(
+            answer.status,
+            _read(answer, time.monotonic() + WHOLE_WITHIN),
+            tuple(answer.headers.getlist("Warning")),
+        )
         if response.status not in SUCCESS:
             raise _refusal(response, answer.reason or "", self.credentials)
         return response
