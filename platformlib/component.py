@@ -22,7 +22,7 @@ from platformlib.schema import Model, Name, fault
 HOME = Path(__file__).parent / "components"
 LAYERS = Path(__file__).parent / "layers" / "layers.yaml"
 FILE = "component.yaml"
-PLACES = ("nodes", "anywhere", "applications")  # ends of a flow that are no component
+PLACES = ("nodes", "anywhere", "applications", "registry")  # ends of a flow that are no component
 Level = Literal["privileged", "baseline", "restricted"]
 Count = int | Annotated[str, Field(pattern=r"^(\d+ \* )?(nodes|control-plane)$")]
 
@@ -61,7 +61,8 @@ class Namespace(Part):
 class Flow(Part):
     """A connection that is let through, declared by its client; `from` is for clients that are no component.
 
-    `to` names a component, `nodes` (API server, kubelets), `anywhere` outside of the cluster, or `applications`.
+    `to` names a component, `nodes` (API server, kubelets), `anywhere` outside of the cluster, `applications`, or
+    `registry` (of the images whose signatures are verified).
     """
 
     name: Name

@@ -14,7 +14,7 @@ from platformlib.bundle.upstream import manifest
 from platformlib.component import Chosen, Component
 from platformlib.errors import PlatformError
 from platformlib.kube import parse
-from platformlib.security.workloads import laid_over
+from platformlib.security.examples import merged
 from platformlib.settings import Settings
 from platformlib.versions import image, versions
 
@@ -117,7 +117,7 @@ def _upstream(one: Component, settings: Settings) -> Iterator[Object]:
             whole = _pinned(_without_nulls(obj))
             for over in overlays:
                 if _is(obj, _chosen(over)):
-                    whole = laid_over(whole, over)
+                    whole = merged(whole, over)
             yield whole
 
 

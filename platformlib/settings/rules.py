@@ -12,6 +12,7 @@ from typing import Any
 
 from platformlib.errors import Fault
 from platformlib.settings.k3s_rules import K3S_RULES
+from platformlib.settings.security import SECURITY_RULES
 
 Raw = Mapping[str, Any]
 Rule = Callable[[Raw], Iterator[Fault]]
@@ -74,9 +75,9 @@ def nodes_are_in_their_network(raw: Raw) -> Iterator[Fault]:
 
 
 def control_plane_has_a_quorum(raw: Raw) -> Iterator[Fault]:
-    """kubeadm is driven with one control plane; k3s with one, or with three for etcd's quorum."""
+    """kubeadm is driven with one control plane; k3s with one, or with three or five for etcd's quorum."""
     distribution = _section(raw, "cluster", "distribution")
-    allowed = {"kubeadm": (1,), "k3s": (1, 3)}.get(str(distribution))
+    allowed = {"kubeadm": (1,), "k3s": (1, 3, 5)}.get(str(distribution))
     count = sum(node.get("role") == "control-plane" for _, node in _nodes(raw))
     if allowed and count not in allowed:
         wanted = f"{' or '.join(map(str, allowed))} with distribution {distribution}"
@@ -99,6 +100,7 @@ def existing_needs_a_kubeconfig(raw: Raw) -> Iterator[Fault]:
 
 RULES: tuple[Rule, ...] = (
     *K3S_RULES,
+    *SECURITY_RULES,
     networks_do_not_overlap,
     networks_are_private,
     nodes_are_distinct,

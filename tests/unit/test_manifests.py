@@ -18,7 +18,7 @@ from platformlib.errors import BundleError, PlatformError
 from platformlib.layers import layer
 from platformlib.layers import render as render_layer
 from platformlib.security import flows
-from platformlib.security.semantics import matches
+from platformlib.security.connectivity import matches
 from platformlib.settings import Settings
 from platformlib.versions import image, versions
 

@@ -4,7 +4,8 @@ from platformlib.checks import Check, Found
 from platformlib.components.proving import Context, Object
 from platformlib.errors import ApiError
 from platformlib.kube import Reference
-from platformlib.security import workloads
+from platformlib.security import examples
+from platformlib.security.declared import enforced
 
 PODS = Reference("v1", "Pod", "default", "")
 KINDS = ("ValidatingPolicy", "MutatingPolicy", "GeneratingPolicy", "ImageValidatingPolicy")
@@ -22,16 +23,12 @@ def checks(context: Context) -> list[Check]:
         ),
         Check(
             "a pod with the tag latest",
-            f"{'refused' if _enforced(context) else 'let through, and reported'} by the policy disallow-latest",
+            f"{'refused' if enforced(context.settings) else 'admitted with a warning'} by the policy disallow-latest",
             "do Kyverno's webhooks exist? kubectl get validatingwebhookconfigurations",
             lambda: _refused(context),
             patience=60,
         ),
     ]
-
-
-def _enforced(context: Context) -> bool:
-    return context.settings.security.policies.mode == "enforce"
 
 
 def _ready(context: Context) -> Found:
@@ -48,12 +45,13 @@ def _is_ready(policy: Object) -> bool:
 
 def _refused(context: Context) -> Found:
     """By the server's dry run, which asks the webhooks and keeps nothing."""
-    bad = workloads.laid_over(
-        workloads.pod("platformlib-probe-latest", "default"),
+    bad = examples.merged(
+        examples.pod("platformlib-probe-latest", "default"),
         {"spec": {"containers": [{"name": "main", "image": "docker.io/library/busybox:latest"}]}},
     )
     try:
-        context.kube.api.call("POST", PODS, body=bad, dryRun="All")
+        answer = context.kube.api.call("POST", PODS, body=bad, dryRun="All")
     except ApiError as error:
-        return _enforced(context) and "disallow-latest" in str(error), str(error).splitlines()[0]
-    return not _enforced(context), "let through"
+        return enforced(context.settings) and "disallow-latest" in str(error), str(error).splitlines()[0]
+    said = "; ".join(answer.warnings)
+    return not enforced(context.settings) and "disallow-latest" in said, said or "let through"

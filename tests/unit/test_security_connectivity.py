@@ -1,12 +1,12 @@
-"""The policy engine against a second reading of the specification, and against cases that a person wrote down."""
+"""The verdicts on NetworkPolicies against a second reading of the specification, and against written cases."""
 
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
-from platformlib.security.semantics import Pod, World
-from tests.unit.security_worlds import APPS, NAMED, NAMESPACES, PORTS, let_through, policies
+from platformlib.security.connectivity import Pod, Rules
+from tests.unit.security_policies import APPS, NAMED, NAMESPACES, PORTS, let_through, policies
 
 CIDRS = ["10.42.0.0/16", "10.42.1.0/24", "10.42.2.0/24", "10.42.1.1/32", "0.0.0.0/0"]
 NAMES = {(name, "TCP"): number for number, name in NAMED.items()}
@@ -27,11 +27,11 @@ def pods() -> dict[str, Pod]:
 @settings(max_examples=200, deadline=None)
 @given(policies(CIDRS))
 def test_the_engine_agrees_with_a_second_reading(given: list[dict[str, Any]]) -> None:
-    world, all_pods = World(NAMESPACES, tuple(given)), pods()
+    known, all_pods = Rules(NAMESPACES, tuple(given)), pods()
     engine = {
         (a, b, port)
         for a in all_pods for b in all_pods for port in PORTS
-        if a != b and world.verdict(all_pods[a], all_pods[b], port).passes
+        if a != b and known.verdict(all_pods[a], all_pods[b], port).passes
     }  # fmt: skip
     assert engine == let_through(given, all_pods, NAMESPACES)
 
@@ -59,31 +59,32 @@ CASES: dict[str, tuple[list[dict[str, Any]], bool]] = {
         [policy(ingress=[{"from": [{"ipBlock": {"cidr": "10.42.0.0/16", "except": ["10.42.1.0/24"]}}]}])],
         False,
     ),
+    "a range with host bits": ([policy(ingress=[{"from": [{"ipBlock": {"cidr": "10.42.9.9/16"}}]}])], True),
 }
 
 
 @pytest.mark.parametrize(("given", "passes"), CASES.values(), ids=CASES.keys())
 def test_a_written_case(given: list[dict[str, Any]], passes: bool) -> None:
     known = pods()
-    assert World(NAMESPACES, tuple(given)).verdict(known["blue/log"], known["red/web"], 8080).passes is passes
+    assert Rules(NAMESPACES, tuple(given)).verdict(known["blue/log"], known["red/web"], 8080).passes is passes
 
 
 def test_a_machine_reaches_its_own_pods_and_is_an_address_to_others() -> None:
     target = pods()["red/web"]
     near = Pod("kube-system", "agent", {}, "192.168.1.1", target.node, host=True)
     far = Pod("kube-system", "agent", {}, "192.168.1.2", "elsewhere", host=True)
-    closed = World({**NAMESPACES, "kube-system": {}}, (policy(),))
+    closed = Rules({**NAMESPACES, "kube-system": {}}, (policy(),))
     block = {"from": [{"ipBlock": {"cidr": "192.168.1.0/24"}}]}
     selecting: dict[str, Any] = {"from": [{"namespaceSelector": {}}]}
     assert closed.verdict(near, target, 8080).passes
     assert not closed.verdict(far, target, 8080).passes
-    assert World({**NAMESPACES, "kube-system": {}}, (policy(ingress=[block]),)).verdict(far, target, 8080).passes
+    assert Rules({**NAMESPACES, "kube-system": {}}, (policy(ingress=[block]),)).verdict(far, target, 8080).passes
     assert (
-        not World({**NAMESPACES, "kube-system": {}}, (policy(ingress=[selecting]),)).verdict(far, target, 8080).passes
+        not Rules({**NAMESPACES, "kube-system": {}}, (policy(ingress=[selecting]),)).verdict(far, target, 8080).passes
     )
 
 
 def test_a_verdict_names_the_policies_that_decided() -> None:
     known = pods()
-    said = World(NAMESPACES, (policy(),)).verdict(known["blue/db"], known["red/web"], 8080)
+    said = Rules(NAMESPACES, (policy(),)).verdict(known["blue/db"], known["red/web"], 8080)
     assert said.by == ("Ingress red/p",)
