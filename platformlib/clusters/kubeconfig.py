@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from platformlib.errors import ClusterError
+from platformlib.errors import ClusterError, Fault, SettingsError
 from platformlib.paths import state_dir
 from platformlib.settings import Settings
 
@@ -20,7 +20,7 @@ def adopt(settings: Settings, text: str, server: str) -> Path:
     """Keep a fetched kubeconfig under the platform's name, with an address that is reached from here.
 
     Raises:
-        ClusterError: a file with other clusters is there; it is left as it is.
+        SettingsError: a file with other clusters is there; it is left as it is.
     """
     config: dict[str, Any] = yaml.safe_load(text)
     name, user = settings.name, f"{settings.name}-admin"
@@ -33,8 +33,8 @@ def adopt(settings: Settings, text: str, server: str) -> Path:
     }
     target = path(settings)
     if target.exists() and not _own(target, name):
-        fix = "name a file of its own as cluster.kubeconfig, or leave it out"
-        raise ClusterError(f"{target} has other clusters; it was left as it is", fix=fix)
+        expected = "a file of its own, or none: this one has other clusters, and was left as it is"
+        raise SettingsError([Fault("cluster.kubeconfig", str(target), expected)])
     _write_private(target, yaml.safe_dump(config))
     return target
 

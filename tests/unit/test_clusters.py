@@ -256,7 +256,7 @@ def test_a_kubeconfig_with_other_clusters_is_neither_replaced_nor_deleted(tmp_pa
     settings, fetched = pl.load(raw), yaml.safe_dump(FETCHED)
     for text in ("clusters: [{name: work}, {name: lab}]\n", "no kubeconfig", "{broken"):
         theirs.write_text(text)
-        with pytest.raises(ClusterError, match="has other clusters; it was left as it is"):
+        with pytest.raises(SettingsError, match=r"cluster\.kubeconfig: .* has other clusters, and was left as it is"):
             kubeconfig.adopt(settings, fetched, "https://192.168.1.201:6443")
         kubeconfig.forget(settings)
         assert theirs.read_text() == text
