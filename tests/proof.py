@@ -28,8 +28,8 @@ PROOF = ROOT / "docs" / "proof.md"
 SUITES = ("unit", "api", "servers", "notebooks")
 # Of tests/lab, those with a small lab of their own come first. Those that change what others look at come last, and
 # the one that compares the host with what it was at the very end.
-FIRST = ("lab", "k3s", "dry_run")
-LAST = ("moved", "upgrade", "uninstall", "kill", "host")
+FIRST = ("lab", "k3s", "uninstall", "dry_run")
+LAST = ("moved", "upgrade", "kill", "host")
 TEST_LAB = "platformlib-test"
 HOUR = 3600
 SEED = int(os.environ.get("PLATFORMLIB_SEED") or time.time_ns() % 2**32)

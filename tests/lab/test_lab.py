@@ -21,6 +21,7 @@ from platformlib.bundle import Bundle
 from platformlib.clusters import driver
 from platformlib.errors import AuthenticationFailed, HostKeyChanged, LabError, NodeUnreachable, PreflightFailed
 from platformlib.lab import Lab, cgroups, remove
+from platformlib.lab.machine import forget
 from platformlib.lab.network import links, network_down
 from platformlib.lab.plan import MARK
 from platformlib.lab.shell import inside, sh
@@ -165,6 +166,7 @@ class TestMachine:
         for group in cgroups.groups(up.plan.tag):
             cgroups.kill(group)
         network_down(up.plan.tag)
+        forget(up.plan.tag, up.plan.folder)  # a reboot empties /run
         sh("umount", str(up.plan.machines[0].folder / "root"))
         Lab(small()).up()
         assert machine.read("/etc/kept") == b"after a reboot"
