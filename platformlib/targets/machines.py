@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from platformlib.clusters import Driver
     from platformlib.clusters.k3s import K3s
+    from platformlib.clusters.kubeadm import Kubeadm
     from platformlib.targets.target import Target
 
 PART = "machines"
@@ -83,34 +84,42 @@ class Machines:
             return step.done(self.driver.upgrade(version, step.tell))
 
     def snapshots(self) -> "pd.DataFrame":
-        """The datastore's snapshots that a rollback can go to, the newest first. k3s only.
+        """The datastore's snapshots: id, version, …
 
         Raises:
             ClusterError: the distribution keeps none.
         """
-        return self._k3s("snapshots").snapshots()
+        return self._own_cluster("snapshots").snapshots()
 
-    def rollback(self, snapshot: str) -> "pd.DataFrame":
-        """Go back to a snapshot and the version that wrote it. k3s only; what was written since is lost.
+    def rollback(self, snapshot: str = "") -> "pd.DataFrame":
+        """Go back to an earlier version. k3s restores a snapshot: what was written since is lost. kubeadm keeps the data.
 
         Args:
-            snapshot: its id, from `snapshots()`.
+            snapshot: with k3s the snapshot's id, from `snapshots()`; kubeadm takes none.
 
         Raises:
-            ClusterError: the distribution has no rollback, or no such snapshot: the message lists all.
+            ClusterError: there is nothing to go back to, or no such snapshot: the message lists all.
         """
-        driver = self._k3s("rollback")
-        with self._steps.step(PART, "rollback") as step:
-            self._require_own(silent=True)
-            return step.done(driver.rollback(snapshot, step.tell))
-
-    def _k3s(self, verb: str) -> "K3s":
         from platformlib.clusters.k3s import K3s
 
-        if not isinstance(self.driver, K3s):
-            raise ClusterError(f"{self.settings.cluster.distribution} has no {verb}", fix="restore a backup")
-        self._reached()
-        return self.driver
+        driver = self._own_cluster("rollback")
+        with self._steps.step(PART, "rollback") as step:
+            self._require_own(silent=True)
+            if isinstance(driver, K3s):
+                return step.done(driver.rollback(snapshot, step.tell))
+            if snapshot:
+                raise ClusterError(f"kubeadm does not go back to snapshot {snapshot}", fix="leave the snapshot out")
+            return step.done(driver.rollback(step.tell))
+
+    def _own_cluster(self, verb: str) -> "K3s | Kubeadm":
+        from platformlib.clusters.existing import ELSEWHERE
+        from platformlib.clusters.k3s import K3s
+        from platformlib.clusters.kubeadm import Kubeadm
+
+        driver = self._reached()
+        if not isinstance(driver, K3s | Kubeadm):
+            raise ClusterError(f"{self.settings.cluster.distribution} has no {verb}", fix=ELSEWHERE)
+        return driver
 
     def uninstall(self) -> "pd.DataFrame":
         """Take Kubernetes off the machines: node, step, changed, seconds, left."""
