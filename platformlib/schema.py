@@ -29,5 +29,7 @@ def fault(detail: ErrorDetails, *, known: str) -> Fault:
             return Fault(path, "unknown key", f"one of the keys in {known}")
         case "missing":
             return Fault(path, "nothing", "a value; it has no default")
+        case "secret_literal":  # its value must not be repeated
+            return Fault(path, "a literal", detail["msg"])
         case _:
             return Fault(path, repr(detail["input"]), detail["msg"].removeprefix("Value error, "))

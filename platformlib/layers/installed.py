@@ -91,9 +91,11 @@ class Installed:
         Returns:
             Columns: kind, namespace, name, field, live, wanted.
         """
+        objects = self.render()
         if self._kube is None:
-            return _rows(self.render(), field="", live="(absent)", wanted="(present)")
-        return self._kube.diff(self.render(), layer=self.name, expected=self._earlier())
+            return _rows(objects, field="", live="(absent)", wanted="(present)")
+        # Without a layer, nothing counts as surplus: a layer that renders nothing is not pruned either.
+        return self._kube.diff(objects, layer=self.name if objects else None, expected=self._earlier())
 
     def apply(self, *, take_ownership: bool = False) -> "pd.DataFrame":
         """Apply its objects, then delete what it once applied and no longer renders.
@@ -153,7 +155,7 @@ class Installed:
 
     def _earlier(self) -> list[Object]:
         """The objects of the layers before it: a plan may rely on them before they are applied."""
-        if not self.dry_run or self.name not in self.settings.layers:
+        if self.name not in self.settings.layers:
             return []
         return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self._observed)]
 
@@ -161,11 +163,9 @@ class Installed:
         """Delete what is no longer rendered. A layer that renders nothing at all is only removed by `uninstall`."""
         import pandas as pd
 
-        recorded, kept = kube.inventory(self.name), {reference(obj).identity for obj in objects}
         if not objects:
-            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in recorded]
+            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in kube.inventory(self.name)]
             return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
-        data.retain(kube, [ref for ref in recorded if ref.identity not in kept])
         return kube.prune(self.name, objects, on_event=tell)
 
     def wait(self, timeout: float = READY_WITHIN) -> "pd.DataFrame":
@@ -214,6 +214,18 @@ class Installed:
                 return step.done(self._skip("verify"))
             return step.done(checks.verify(self._ahead.run(self.name, self.checks())))
 
+    def require_installed(self) -> None:
+        """Refuse a name that is neither in the cluster nor in the parameters. Raises: PlatformError.
+
+        A layer of the parameters may be removed twice.
+        """
+        if self.name in self.settings.layers or self.kube.inventory(self.name):
+            return
+        there = ", ".join(inventories(self.kube)) or "none"
+        raise PlatformError(
+            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
+        )
+
     def uninstall(self, *, delete_data: tuple[str, ...] = (), timeout: float = 300) -> "pd.DataFrame":
         """Delete what it applied, by its inventory in the cluster: it need not be in the parameters any more.
 
@@ -224,15 +236,14 @@ class Installed:
             Columns: kind, namespace, name, action.
 
         Raises:
-            PlatformError: it is not installed; another layer needs it; `delete_data` names what is not there.
+            PlatformError: it is not installed, or another layer needs it.
             WrongCluster: the cluster is not claimed by this platform.
             WaitTimeout: names what holds an object.
         """
         with self._steps.step(self.name, "uninstall") as step:
             kube = self.kube
-            self._require_installed()
+            self.require_installed()
             self._require_unneeded()
-            data.table(kube, delete_data)
             with kube.lock(LOCK):
                 return step.done(
                     data.uninstall(kube, self.name, delete_data=delete_data, timeout=timeout, on_event=step.tell)
@@ -247,15 +258,6 @@ class Installed:
         for need in map(layers().__getitem__, self.layer.needs):
             if render(need, self.settings) and not self.kube.inventory(need.name):
                 raise PlatformError(f"layer {self.name} needs {need.name}", fix=f"install {need.name} first")
-
-    def _require_installed(self) -> None:
-        """What the parameters name may be removed twice; any other name without objects is a mistake."""
-        if self.name in self.settings.layers or self.kube.inventory(self.name):
-            return
-        there = ", ".join(inventories(self.kube)) or "none"
-        raise PlatformError(
-            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
-        )
 
     def _require_unneeded(self) -> None:
         dependents = [each.name for each in layers().values() if self.name in (*each.needs, *each.under)]
@@ -390,7 +392,6 @@ class Stack:
         """
         if self.kube is None:
             raise ClusterError(NO_CLUSTER)
-        data.table(self.kube, delete_data)
         names = inventories(self.kube)
         return _labelled([(name, self[name].uninstall(delete_data=delete_data, timeout=timeout)) for name in names])
 

@@ -154,6 +154,8 @@ class Catalog:
         span = window_of(window, start=start, end=end, now=server.now())
         width = duration(step) if step is not None else step_for(span.length)
         query = named.render(values, step=width, rate=RATE, window=span.length)
+        if named.kind == "events":
+            options = values
         return _ask(server, named, query, span, step=width, **options)
 
 
@@ -167,5 +169,5 @@ def _ask(server: Any, named: Named, query: str, span: Window, *, step: int, **op
         case "lines":
             frame = server.lines(query, span, labels=named.labels, **options)
         case "events":
-            frame = getattr(server, query)(span)
+            frame = getattr(server, query)(span, **options)
     return frame

@@ -274,22 +274,13 @@ def by_app(table: "pd.DataFrame", kube: "Kube") -> "pd.DataFrame":
 
 
 def picture(matrix: "pd.DataFrame") -> "Picture":
-    """The matrix of `by_app` as a picture: rows connect to columns; green open, pale closed, red not as expected."""
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-
-    from platformlib.plots.style import in_words, picture
+    """The matrix of `by_app` as a picture: rows connect to columns; a red cross where it is not as declared."""
+    from platformlib.plots.grids import matrix as drawn
+    from platformlib.plots.picture import Picture, Sentence
 
     title = "Who reaches whom"
     if matrix.empty:
-        return in_words(title, "there is nothing to compare")
-    colors = ListedColormap(["#c0392b", "#eceff1", "#a5cdb8", "#2e7d5b"])
-    norm = BoundaryNorm([-1, -0.001, 0.001, 0.999, 1.001], 4)
-    with picture(title, "rows connect to columns; green: open, pale: closed, red: not as the policies say",
-                 height=1.6 + 0.24 * len(matrix)) as (made, axes):  # fmt: skip
-        axes.pcolormesh(matrix.to_numpy(), cmap=colors, norm=norm, edgecolors="white", linewidth=1)
-        axes.set_xticks([n + 0.5 for n in range(matrix.shape[1])], list(matrix.columns), rotation=90, fontsize=6)
-        axes.set_yticks([n + 0.5 for n in range(len(matrix))], list(matrix.index), fontsize=7)
-        axes.tick_params(length=0)
-        axes.invert_yaxis()
-        axes.grid(visible=False)
-    return made
+        return Sentence(title, "There is nothing to compare.")
+    return Picture(
+        drawn(matrix, title, "rows connect to columns; green: open, pale: closed, red cross: not as declared")
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from platformlib.kube.objects import DATA
 from platformlib.security.declared import ENFORCE, NAME, Namespace, Object, namespaces
 from platformlib.settings import Settings
 
@@ -15,12 +16,17 @@ HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def objects(settings: Settings) -> list[Object]:
-    """The namespaces, labelled for enforcement, audit and warning."""
+    """The namespaces, labelled for enforcement, audit and warning. Those of applications are kept by uninstall."""
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": each.name, "labels": each.labels}}
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(each)}
         for each in namespaces(settings)
         if not each.exists
     ]
+
+
+def _metadata(namespace: Namespace) -> Object:
+    data = {"annotations": {DATA: "true"}} if namespace.application else {}
+    return {"name": namespace.name, "labels": namespace.labels, **data}
 
 
 def table(settings: Settings) -> "pd.DataFrame":

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from platformlib.errors import Fault
-from platformlib.settings.k3s_options import EXTRA_OPTIONS, OWNED
+from platformlib.settings.k3s_options import options
+from platformlib.versions import versions
 
 Raw = Mapping[str, Any]
 # A kubelet may not give itself labels of these domains (NodeRestriction), but for the few that follow.
@@ -30,13 +31,46 @@ def _is_k3s(raw: Raw) -> bool:
 
 
 def options_are_documented(raw: Raw) -> Iterator[Fault]:
-    """k3s ignores a misspelt key of config.yaml; the driver must not."""
-    for name in _mapping(raw, "cluster", "k3s", "config"):
-        path = f"cluster.k3s.config.{name}"
-        if name in OWNED:
-            yield Fault(path, "an option that the driver sets", "it left out; see cluster.* in parameters/example.yaml")
-        elif name not in EXTRA_OPTIONS:
-            yield Fault(path, "unknown option", "an option of `k3s server --help`, without its dashes")
+    """k3s skips a key of config.yaml that it does not know, with a warning that nobody reads; the driver does not."""
+    version = str(_mapping(raw, "cluster").get("version", versions()["k3s"]))
+    given = [("cluster.k3s.config", _mapping(raw, "cluster", "k3s", "config"), "server")]
+    given += [(f"{path}.config", _mapping(node, "config"), str(node.get("role"))) for path, node in _nodes(raw)]
+    for where, mapping, role in given:
+        for name in mapping:
+            option = options().get(name)
+            if option is None:
+                yield Fault(f"{where}.{name}", "unknown option", "an option of `k3s server --help`, without its dashes")
+            elif option.owned:
+                expected = "it left out; see cluster.* in parameters/example.yaml"
+                yield Fault(f"{where}.{name}", "an option that the driver sets", expected)
+            elif not option.known_to(version):
+                since = ", ".join(option.since)
+                yield Fault(
+                    f"{where}.{name}", f"not an option of {version}", f"a version that has it: {since} or later"
+                )
+            elif where != "cluster.k3s.config" and role != "control-plane" and not option.agent:
+                yield Fault(f"{where}.{name}", "an option of servers", "it on a machine with role control-plane")
+
+
+def k3s_alone(raw: Raw) -> Iterator[Fault]:
+    """What only k3s's driver knows would be silently lost with another distribution."""
+    if _is_k3s(raw):
+        return
+    if _mapping(raw, "cluster").get("environment"):
+        yield Fault("cluster.environment", "variables", "distribution k3s with them")
+    for path, node in _nodes(raw):
+        if node.get("config"):
+            yield Fault(f"{path}.config", "options", "distribution k3s with them")
+
+
+def s3_has_a_datastore(raw: Raw) -> Iterator[Fault]:
+    """k3s takes snapshots of etcd alone."""
+    snapshots = _mapping(raw, "cluster", "k3s", "snapshots")
+    one_server = sum(node.get("role") == "control-plane" for _, node in _nodes(raw)) == 1
+    chosen = _mapping(raw, "cluster", "k3s").get("datastore", "auto")
+    sqlite = chosen == "sqlite" or (chosen == "auto" and one_server)
+    if sqlite and (snapshots.get("s3") or snapshots.get("schedule")):
+        yield Fault("cluster.k3s.snapshots", "a schedule or a bucket, with SQLite", "datastore etcd with it")
 
 
 def version_is_a_release(raw: Raw) -> Iterator[Fault]:
@@ -72,12 +106,15 @@ def labels_are_the_kubelets_to_give(raw: Raw) -> Iterator[Fault]:
         for label in _mapping(node, "labels"):
             if RESERVED.search(str(label)) and not ALLOWED.search(str(label)):
                 yield Fault(f"{path}.labels", str(label), "a label outside of kubernetes.io and k8s.io")
-        if (node.get("labels") or node.get("taints")) and not _is_k3s(raw):
-            yield Fault(path, "labels or taints", "distribution k3s with them")
+        distribution = _mapping(raw, "cluster").get("distribution")
+        if (node.get("labels") or node.get("taints")) and distribution == "existing":
+            yield Fault(path, "labels or taints", "distribution k3s or kubeadm with them")
 
 
 K3S_RULES: tuple[Callable[[Raw], Iterator[Fault]], ...] = (
     options_are_documented,
+    k3s_alone,
+    s3_has_a_datastore,
     version_is_a_release,
     datastore_fits_the_servers,
     dual_stack_is_whole,

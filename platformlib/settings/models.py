@@ -5,11 +5,22 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, PlainSerializer, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    JsonValue,
+    PlainSerializer,
+    create_model,
+    model_validator,
+)
 
 from platformlib.component import Component, packaged, read, table
 from platformlib.schema import Model, Name, Quantity
+from platformlib.settings.k3s_models import ChartName, Registries, Snapshots
 from platformlib.settings.k3s_options import Packaged
+from platformlib.settings.references import Reference
 from platformlib.settings.security import Observed, Security, with_default_mode
 from platformlib.versions import versions
 
@@ -57,6 +68,9 @@ def _layers(given: dict[str, Any]) -> list[str]:
     return [name for name in table() if name in {*LAYERS, *own}]
 
 
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a variable's name")]
+
+
 def _default_version(given: dict[str, Any]) -> str:
     return str(versions()["k3s" if given.get("distribution") == "k3s" else "kubernetes"])
 
@@ -70,6 +84,7 @@ class Node(Model):
     role: Role = "worker"
     labels: dict[str, Label] = Field(default={})
     taints: list[Taint] = Field(default=[], description="such as dedicated=storage:NoSchedule")
+    config: dict[str, Option] = Field(default={}, description="options of this machine's config.yaml; k3s alone")
     connection: Literal["ssh", "local"] = "ssh"
 
 
@@ -105,6 +120,15 @@ class K3s(Model):
     tls_san: list[str] = Field(default=[], description="further names and addresses of the API server")
     disable: list[Packaged] = Field(default=[], description="packaged components to leave out")
     config: dict[str, Option] = Field(default={}, description="further options of config.yaml")
+    token: Reference | None = Field(default=None, description="the servers' secret; default: made on the first server")
+    agent_token: Reference | None = Field(default=None, description="the agents' secret; default: likewise")
+    registries: Registries = Registries()
+    embedded_registry: bool = Field(default=False, description="machines give each other the images that they have")
+    snapshots: Snapshots = Snapshots()
+    manifests: list[FilePath] = Field(default=[], description="files that k3s applies by itself")
+    chart_values: dict[ChartName, dict[str, JsonValue]] = Field(
+        default={}, description="Helm values of a packaged chart, such as traefik"
+    )
     bundle: FilePath | None = Field(
         default=None, description="a folder with k3s, its checksums and its images; default: download"
     )
@@ -123,6 +147,9 @@ class Cluster(Model):
     network: Networks = Networks()
     ssh: Ssh = Ssh()
     k3s: K3s = K3s()
+    environment: dict[Variable, str] = Field(
+        default={}, description="of k3s's service: HTTP_PROXY, HTTPS_PROXY, NO_PROXY; a value may be a reference"
+    )
     kubeconfig: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
     context: str | None = Field(default=None, description="kubeconfig context; default: the current one")
     observed: Observed | None = Field(default=None, description="with existing; default: read from the cluster")

@@ -75,13 +75,15 @@ def nodes_are_in_their_network(raw: Raw) -> Iterator[Fault]:
 
 
 def control_plane_has_a_quorum(raw: Raw) -> Iterator[Fault]:
-    """kubeadm is driven with one control plane; k3s with one, or with three for etcd's quorum."""
+    """kubeadm is driven with one control plane; k3s with one, or with three or five for etcd's quorum."""
     distribution = _section(raw, "cluster", "distribution")
-    allowed = {"kubeadm": (1,), "k3s": (1, 3)}.get(str(distribution))
+    allowed = {"kubeadm": (1,), "k3s": (1, 3, 5)}.get(str(distribution))
     count = sum(node.get("role") == "control-plane" for _, node in _nodes(raw))
     if allowed and count not in allowed:
-        wanted = " or ".join(map(str, allowed))
-        yield Fault("cluster.nodes", f"{count} control-plane nodes", f"{wanted} with distribution {distribution}")
+        wanted = f"{' or '.join(map(str, allowed))} with distribution {distribution}"
+        if distribution == "kubeadm" and count > 1:
+            wanted += "; more need an address before them that outlives each, which k3s takes as cluster.k3s.endpoint"
+        yield Fault("cluster.nodes", f"{count} control-plane nodes", wanted)
 
 
 def existing_needs_a_kubeconfig(raw: Raw) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from platformlib.clusters import Driver
+    from platformlib.clusters.k3s import K3s
     from platformlib.targets.target import Target
 
 PART = "machines"
@@ -81,19 +82,35 @@ class Machines:
             self._require_own(silent=False)
             return step.done(self.driver.upgrade(version, step.tell))
 
-    def rollback(self) -> "pd.DataFrame":
-        """Go back to the newest snapshot and the version that wrote it. k3s only; what was written since is lost.
+    def snapshots(self) -> "pd.DataFrame":
+        """The datastore's snapshots that a rollback can go to, the newest first. k3s only.
 
         Raises:
-            ClusterError: the distribution has no rollback.
+            ClusterError: the distribution keeps none.
         """
+        return self._k3s("snapshots").snapshots()
+
+    def rollback(self, snapshot: str) -> "pd.DataFrame":
+        """Go back to a snapshot and the version that wrote it. k3s only; what was written since is lost.
+
+        Args:
+            snapshot: its id, from `snapshots()`.
+
+        Raises:
+            ClusterError: the distribution has no rollback, or no such snapshot: the message lists all.
+        """
+        driver = self._k3s("rollback")
+        with self._steps.step(PART, "rollback") as step:
+            self._require_own(silent=True)
+            return step.done(driver.rollback(snapshot, step.tell))
+
+    def _k3s(self, verb: str) -> "K3s":
         from platformlib.clusters.k3s import K3s
 
         if not isinstance(self.driver, K3s):
-            raise ClusterError(f"{self.settings.cluster.distribution} has no rollback", fix="restore a backup")
-        with self._steps.step(PART, "rollback") as step:
-            self._require_own(silent=True)
-            return step.done(self.driver.rollback(step.tell))
+            raise ClusterError(f"{self.settings.cluster.distribution} has no {verb}", fix="restore a backup")
+        self._reached()
+        return self.driver
 
     def uninstall(self) -> "pd.DataFrame":
         """Take Kubernetes off the machines: node, step, changed, seconds, left."""

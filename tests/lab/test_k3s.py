@@ -1,6 +1,6 @@
 """k3s on real machines over SSH: files, modes, units, restarts, re-runs, cut connections, upgrades, removal.
 
-The binary is a stand-in that is named so (files/k3s-stand-in), unless K3S_BINARY=/path names a real one.
+The binary is a stand-in that is named so (k3s_stand_in.py), unless K3S_BINARY=/path names a real one.
 """
 
 import stat
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import platformlib as pl
 from platformlib.clusters.k3s import K3s, service
+from platformlib.clusters.k3s.kubectl import PROBE, Kubectl
 from platformlib.errors import ClusterError, NodeError, PreflightFailed
 from platformlib.lab import Lab
 from tests.lab import k3s_lab
@@ -18,6 +20,13 @@ from tests.lab.k3s_lab import BROKEN, FIRST, REAL, SECOND, WHY_NO_SECOND
 
 second_release = pytest.mark.skipif(bool(WHY_NO_SECOND), reason=WHY_NO_SECOND)
 stand_in_only = pytest.mark.skipif(bool(REAL), reason="asks the stand-in for what a real k3s does not do on request")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in shows sooner than a real k3s whether its process stays."""
+    if not REAL:
+        monkeypatch.setattr(service, "STEADY", 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +57,17 @@ def bare(machines: Lab, bundle: Path) -> Iterator[K3s]:
 def cluster(machines: Lab, bundle: Path) -> Iterator[K3s]:
     """One server, two agents, installed once for the tests of a class, which leave it as it was."""
     driver = K3s(k3s_lab.settings(bundle))
+    driver.install()
+    driver.join()
+    yield driver
+    for machine in driver.machines.values():
+        k3s_lab.rebuild(machine)
+
+
+@pytest.fixture(scope="class")
+def servers(machines: Lab, bundle: Path) -> Iterator[K3s]:
+    """Three servers, installed once for the tests of a class, which leave them as they were."""
+    driver = K3s(k3s_lab.settings(bundle, servers=3))
     driver.install()
     driver.join()
     yield driver
@@ -122,11 +142,8 @@ class TestOneServer:
         """The file was written, then the connection went: the next run restarts, though it finds the file right."""
         other = K3s(k3s_lab.settings(bundle, tls_san=["k3s.example.org"]))
         before = k3s_lab.processes(cluster)["k3s-1"]
-        seen = other._facts()["k3s-1"]
-        release = other._releases({"k3s-1": seen}, FIRST, print)[seen.architecture]
-        from platformlib.clusters.k3s.prepare import prepare
-
-        assert prepare(other.machines["k3s-1"], other.settings, other.plans["k3s-1"], seen, release)
+        seats, looked, _ = other._look()
+        assert other._preparing(seats[:1], looked, FIRST, print)[0].work()
         assert k3s_lab.processes(cluster)["k3s-1"] == before
         other.install()
         assert k3s_lab.processes(cluster)["k3s-1"] != before
@@ -159,16 +176,18 @@ class TestOneServer:
 
     def test_without_a_snapshot_there_is_no_way_back(self, cluster: K3s) -> None:
         before = k3s_lab.processes(cluster)
-        with pytest.raises(ClusterError, match="no snapshot on k3s-1"):
-            cluster.rollback()
+        with pytest.raises(ClusterError, match="there is no snapshot"):
+            cluster.rollback("any")
         assert k3s_lab.processes(cluster) == before
 
     def test_one_node(self, cluster: K3s) -> None:
-        assert cluster.uninstall(nodes=["k3s-3"])["left"].item() == ""
+        done = cluster.uninstall(nodes=["k3s-3"])
+        assert done["step"].tolist() == ["drain", "stop", "delete", "remove"]
+        assert set(done["left"]) == {""}
         assert set(k3s_lab.members(cluster)) == {"k3s-1", "k3s-2"}
-        with pytest.raises(ClusterError, match="no quorum"):
+        with pytest.raises(ClusterError, match="no server would be left: no quorum"):
             cluster.uninstall(nodes=["k3s-1"])
-        with pytest.raises(ClusterError, match="no node k3s-9"):
+        with pytest.raises(ClusterError, match="no node k3s-9 in the parameters"):
             cluster.uninstall(nodes=["k3s-9"])
         cluster.install()
         cluster.join()
@@ -201,7 +220,7 @@ class TestRefusals:
         server, path = bare.machines["k3s-1"], "/var/lib/rancher/k3s/server/agent-token"
         right = (server.read(path) or b"").decode()
         server.write(path, right.rpartition(":")[0] + ":wrong\n", 0o600)
-        with pytest.raises(NodeError, match="refused the token") as refused:
+        with pytest.raises(NodeError, match="refused this machine's token") as refused:
             bare.join()
         assert right.rpartition(":")[2].strip() not in str(refused.value)
         server.write(path, right, 0o600)
@@ -247,21 +266,24 @@ class TestCutConnections:
     def test_upgrade_rollback_and_uninstall(self, pair: K3s) -> None:
         pair.install()
         pair.join()
-        kubectl = k3s_lab.kubectl
-        kubectl(pair, "create", "namespace", "before")
+        k3s_lab.change(pair, "create", "namespace", "before")
         assert self.until_done(pair, ("upgrade",), SECOND) > 20
         seen = k3s_lab.members(pair)
         assert {(member.ready, member.version, member.cordoned) for member in seen.values()} == {(True, SECOND, False)}
-        kubectl(pair, "create", "namespace", "after")
-        assert set(pair.snapshots()["version"]) == {FIRST}
-        assert self.until_done(pair, ("rollback",)) > 15
+        k3s_lab.change(pair, "create", "namespace", "after")
+        known = pair.snapshots()
+        assert set(known["version"]) == {FIRST}
+        first = known["id"].iloc[0]
+        assert self.until_done(pair, ("rollback",), first) > 15
         seen = k3s_lab.members(pair)
         assert {(member.ready, member.version) for member in seen.values()} == {(True, FIRST)}
-        names = kubectl(pair, "get", "namespaces", "-o", "name").split()
-        assert "namespace/before" in names
-        assert "namespace/after" not in names
+        names = k3s_lab.namespaces(pair)
+        assert "before" in names
+        assert "after" not in names
         self.until_done(pair, ("uninstall",))
-        assert pair.uninstall()["left"].tolist() == ["", ""]
+        left = pair.uninstall().set_index("node")["left"]
+        assert "snapshots in /var/lib/platformlib/k3s/snapshots, kept" in left["k3s-1"]
+        assert left["k3s-2"] == ""
 
 
 class TestUpgrade:
@@ -275,10 +297,12 @@ class TestUpgrade:
         monkeypatch.setattr(service, "DEADLINE", 4.0)
         with pytest.raises(ClusterError, match="k3s is not active after 4 s: activating"):
             bare.upgrade(BROKEN)
+        with pytest.raises(ClusterError, match=r"which snapshot\? it is never chosen for you\n.*KiB, sqlite v"):
+            bare.rollback()
         untouched = k3s_lab.processes(bare)
         assert {name: untouched[name] for name in agents} == agents
         monkeypatch.setattr(service, "DEADLINE", 60.0)
-        bare.rollback()
+        bare.rollback(bare.snapshots()["id"].iloc[-1])
         seen = k3s_lab.members(bare)
         assert {(member.ready, member.version) for member in seen.values()} == {(True, FIRST)}
 
@@ -286,7 +310,7 @@ class TestUpgrade:
     def test_a_node_that_others_cordoned_stays_cordoned(self, bare: K3s) -> None:
         bare.install()
         bare.join()
-        k3s_lab.kubectl(bare, "drain", "k3s-3", "--ignore-daemonsets")
+        k3s_lab.change(bare, "drain", "k3s-3", "--ignore-daemonsets")
         bare.upgrade(SECOND)
         assert {name for name, member in k3s_lab.members(bare).items() if member.cordoned} == {"k3s-3"}
 
@@ -333,31 +357,342 @@ class TestThreeServers:
         assert len(founded) == 1
         self.rebuilt_first(driver)
         assert k3s_lab.authorities(driver) == founded
-        with pytest.raises(ClusterError, match="1 of 3 servers would be left: no quorum"):
+        with pytest.raises(ClusterError, match="without k3s-2, 1 of 2 servers would run: no quorum"):
             driver.uninstall(nodes=["k3s-1", "k3s-2"])
+        assert len(Kubectl(driver.machines["k3s-1"]).etcd()) == 3  # refused before anything was touched
         if not WHY_NO_SECOND:
             self.upgraded_and_back(driver)
             assert k3s_lab.authorities(driver) == founded
-        assert driver.uninstall()["left"].tolist() == ["", "", ""]
+        assert driver.uninstall(delete_data=["snapshots"])["left"].tolist() == ["", "", ""]
 
     def rebuilt_first(self, driver: K3s) -> None:
-        k3s_lab.kubectl(driver, "create", "namespace", "kept", on="k3s-2")
+        k3s_lab.change(driver, "create", "namespace", "kept", on="k3s-2")
         k3s_lab.rebuild(driver.machines["k3s-1"])
         again = K3s(driver.settings)
         assert set(again.install()["step"]) == {"prepare", "join"}
         seen = k3s_lab.members(driver)
         assert {(name, member.ready) for name, member in seen.items()} == {(name, True) for name in driver.machines}
-        assert "namespace/kept" in k3s_lab.kubectl(driver, "get", "namespaces", "-o", "name").split()
+        assert "kept" in k3s_lab.namespaces(driver)
 
     def upgraded_and_back(self, driver: K3s) -> None:
         driver.upgrade(SECOND)
-        k3s_lab.kubectl(driver, "create", "namespace", "after")
+        k3s_lab.change(driver, "create", "namespace", "after")
         assert {member.version for member in k3s_lab.members(driver).values()} == {SECOND}
-        assert driver.snapshots()["kind"].tolist() == ["etcd"]
-        driver.rollback()
+        known = driver.snapshots()
+        assert set(known["kind"]) == {"etcd"}
+        assert set(known["node"]) == {"k3s-1", "k3s-2"}  # its copy is on another server
+        driver.rollback(known["id"].iloc[0])
         for server in driver.machines:
             seen = k3s_lab.members(driver, server)
             assert {(member.ready, member.version) for member in seen.values()} == {(True, FIRST)}
-            names = k3s_lab.kubectl(driver, "get", "namespaces", "-o", "name", on=server).split()
-            assert "namespace/kept" in names
-            assert "namespace/after" not in names
+            names = k3s_lab.namespaces(driver, server)
+            assert "kept" in names
+            assert "after" not in names
+
+
+@stand_in_only
+class TestTruth:
+    """What the driver says is what is: on three servers, of which something is wrong."""
+
+    def test_another_machines_wrong_token_is_no_failure_of_this_one(self, servers: K3s, bundle: Path) -> None:
+        server, intruder = servers.machines["k3s-1"], servers.machines["k3s-3"]
+        intruder.change(["systemd-run", "-q", "--unit=intruder", "python3", "-c", k3s_lab.INTRUDER])
+        try:
+            restarted = K3s(k3s_lab.settings(bundle, servers=3, tls_san=["k3s.example.org"]))
+            before = k3s_lab.processes(servers)
+            restarted.install()
+            assert all(before[name] != after for name, after in k3s_lab.processes(servers).items())
+            journal = server.shell("journalctl -u k3s -b -o cat | grep 'Sending HTTP 401 response' | tail -n 1")
+            assert "not authorized" in journal
+        finally:
+            intruder.change(["systemctl", "stop", "intruder"])
+            servers.install()
+
+    @pytest.mark.parametrize("fault", ["a kubelet that ends", "no-heartbeat", "no-pods"])
+    def test_a_kubelet_that_fails_stops_at_the_first_server(
+        self, servers: K3s, bundle: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        """k3s is READY all the same, and the node's condition stays Ready for 40 s."""
+        monkeypatch.setattr(service.prove, "__kwdefaults__", {"deadline": 8.0})
+        machine, before = servers.machines["k3s-1"], k3s_lab.processes(servers)
+        words = {"no-heartbeat": "no heartbeat", "no-pods": "a pod on it is Pending"}.get(fault, "unknown flag: --bad")
+        options = {"config": {"kubelet-arg": ["bad=1"]}} if fault.startswith("a ") else {"tls_san": [fault]}
+        if not fault.startswith("a "):
+            machine.write("/etc/k3s-stand-in", fault)
+        try:
+            with pytest.raises(ClusterError, match=words):
+                K3s(k3s_lab.settings(bundle, servers=3, **options)).install()
+            after = k3s_lab.processes(servers)
+            assert {name: after[name] for name in ("k3s-2", "k3s-3")} == {
+                name: before[name] for name in ("k3s-2", "k3s-3")
+            }
+        finally:
+            machine.remove("/etc/k3s-stand-in")
+            monkeypatch.undo()
+            servers.install()
+        assert (
+            not Kubectl(servers.machines["k3s-1"])
+            .read("get", "pod", f"{PROBE}-k3s-1", "-n", "kube-system", check=False)
+            .ok
+        )
+
+    def test_an_option_that_k3s_skips_is_named_each_time(self, servers: K3s, bundle: Path) -> None:
+        other = K3s(k3s_lab.settings(bundle, servers=3, config={"enable-pprof": True}))
+        for _ in range(2):
+            with pytest.raises(NodeError, match=r"k3s-1: .*skips options.*: enable-pprof"):
+                other.install()
+        servers.install()
+
+    def test_a_member_that_no_node_stands_for_is_named(self, servers: K3s) -> None:
+        servers.machines["k3s-1"].change(["/usr/local/bin/k3s", "stand-in", "ghost", "k3s-9-0badcafe"])
+        with pytest.raises(ClusterError, match=r"members without a node: k3s-9-0badcafe(.|\n)*member remove"):
+            servers.uninstall(nodes=["k3s-3"])
+
+    def test_a_dry_run_tells_and_changes_nothing(self, servers: K3s, bundle: Path) -> None:
+        before, running = k3s_lab.fingerprint(servers), k3s_lab.processes(servers)
+        dry = K3s(k3s_lab.settings(bundle, servers=3, tls_san=["other"]), dry_run=True)
+        tables = [dry.install(), dry.join(), dry.upgrade(SECOND), dry.snapshot(), dry.rotate_certificates(),
+                  dry.rotate_token(), dry.uninstall()]  # fmt: skip
+        assert all(table.columns.tolist() == ["node", "step", "action"] for table in tables)
+        assert "would write /etc/rancher/k3s/config.yaml" in tables[0]["action"].iloc[0]
+        assert (k3s_lab.fingerprint(servers), k3s_lab.processes(servers)) == (before, running)
+
+
+class TestMachinesThatAreGone:
+    def test_one_that_does_not_answer_stops_only_what_needs_it(self, machines: Lab, bare: K3s) -> None:
+        bare.install()
+        bare.join()
+        machines.cut_power("k3s-3")
+        try:
+            facts = bare.facts().set_index("node")
+            assert "no SSH" in facts["error"]["k3s-3"] or facts["error"]["k3s-3"]
+            assert facts["error"]["k3s-2"] == ""
+            with pytest.raises(PreflightFailed, match="k3s-3: login"):
+                bare.preflight()
+            with pytest.raises(ClusterError, match=r"done on all others, but 1 did not answer\n  k3s-3"):
+                bare.join()
+            if not REAL:
+                with pytest.raises(ClusterError, match="k3s-3 does not answer here, but it is a Ready node"):
+                    bare.uninstall(nodes=["k3s-3"])
+            k3s_lab.until(lambda: not k3s_lab.members(bare)["k3s-3"].ready, 70)
+            assert bare.uninstall(nodes=["k3s-3"])["step"].tolist() == ["delete"]
+            assert set(k3s_lab.members(bare)) == {"k3s-1", "k3s-2"}
+        finally:
+            machines.up()
+
+    def test_no_cluster_is_founded_beside_a_server_that_does_not_answer(self, machines: Lab, bundle: Path) -> None:
+        driver = K3s(k3s_lab.settings(bundle, servers=3))
+        machines.cut_power("k3s-2")
+        try:
+            with pytest.raises(ClusterError, match="k3s-2 may have one"):
+                driver.install()
+            assert not driver.machines["k3s-1"].read("/etc/platformlib/k3s")
+        finally:
+            machines.up()
+
+    def test_a_server_that_is_gone_for_good_is_replaced(self, machines: Lab, bare: K3s, bundle: Path) -> None:
+        """Three servers, one lost with its disk, a new machine in its place: a quorum of three again."""
+        assert bare.settings.name
+        driver = K3s(k3s_lab.settings(bundle, servers=3))
+        driver.install()
+        driver.join()
+        k3s_lab.change(driver, "create", "namespace", "kept")
+        founded = k3s_lab.authorities(driver)
+        driver.machines["k3s-2"].change_shell("systemctl stop k3s")
+        k3s_lab.rebuild(driver.machines["k3s-2"])
+        machines.cut_power("k3s-2")
+        k3s_lab.until(lambda: not k3s_lab.members(driver)["k3s-2"].ready, 70)
+        done = driver.uninstall(nodes=["k3s-2"])
+        assert done["step"].tolist() == ["delete", "etcd"]
+        assert {member.node for member in Kubectl(driver.machines["k3s-1"]).etcd()} == {"k3s-1", "k3s-3"}
+        machines.up()
+        driver.install()
+        driver.join()
+        assert {member.node for member in Kubectl(driver.machines["k3s-2"]).etcd()} == set(driver.machines)
+        assert "kept" in k3s_lab.namespaces(driver, "k3s-2")
+        assert k3s_lab.authorities(driver) == founded
+
+    @stand_in_only
+    def test_a_failed_first_install_does_not_leave_its_version(
+        self, bare: K3s, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert bare.settings.name
+        monkeypatch.setattr(service, "DEADLINE", 3.0)
+        with pytest.raises(ClusterError, match="not active"):
+            K3s(k3s_lab.settings(bundle, count=1, version=BROKEN, datastore="etcd")).install()
+        k3s_lab.rebuild_data(bare.machines["k3s-1"])
+        monkeypatch.setattr(service, "DEADLINE", 60.0)
+        bare.install()
+        assert k3s_lab.members(bare)["k3s-1"].version == FIRST
+
+
+class TestDrains:
+    @stand_in_only
+    def test_pods_that_nothing_starts_again(self, bare: K3s) -> None:
+        bare.install()
+        bare.join()
+        k3s_lab.pod(bare, "bare", "k3s-2")
+        before = k3s_lab.processes(bare)
+        with pytest.raises(
+            ClusterError, match=r"nothing would start again; nothing was changed\n  k3s-2: default/bare"
+        ):
+            bare.upgrade(SECOND)
+        assert k3s_lab.processes(bare) == before
+        assert "default/bare loses the pod" in " ".join(
+            K3s(bare.settings, dry_run=True).upgrade(SECOND, force=True)["action"]
+        )
+        bare.upgrade(SECOND, force=True)
+        assert not Kubectl(bare.machines["k3s-1"]).pods("k3s-2")
+
+    @stand_in_only
+    def test_a_budget_is_named_and_the_node_can_be_given_back(self, bare: K3s, monkeypatch: pytest.MonkeyPatch) -> None:
+        bare.install()
+        bare.join()
+        k3s_lab.pod(bare, "guarded", "k3s-3", owner="ReplicaSet", budget="blocked")
+        monkeypatch.setattr(Kubectl.drain, "__kwdefaults__", {"timeout": 2, "force": False})
+        with pytest.raises(ClusterError, match=r"k3s-3 could not be drained(.|\n)*disruption budget") as refused:
+            bare.uninstall(nodes=["k3s-3"])
+        assert "kubectl uncordon k3s-3" in refused.value.fix
+        assert k3s_lab.members(bare)["k3s-3"].ready
+
+
+class TestHosts:
+    """Hosts as they are: two networks, a proxy, registries of one's own, firewalls, SELinux, no iptables."""
+
+    FIREWALL = "nft add table inet mine; nft add chain inet mine in '{ type filter hook input priority 0; }'; "
+    SELINUX = "#!/bin/sh\necho Enforcing\n"
+    HIDE = """mkdir -p /root/hidden
+    for tool in iptables iptables-save iptables-restore ip6tables ip6tables-save ipset nft; do
+      for path in $(which -a $tool); do mv $path /root/hidden/; done
+    done"""
+    SHOW = "mv /root/hidden/* /usr/sbin/; rmdir /root/hidden"
+
+    def test_all_of_it(self, bare: K3s, bundle: Path) -> None:
+        server, agent, other = bare.machines.values()
+        agent.change_shell(
+            "ip link add eth9 type dummy; ip address add 10.9.9.2/24 dev eth9; ip link set eth9 up; "
+            "ip route add default dev eth9"
+        )
+        other.write("/etc/rancher/k3s/registries.yaml", "mirrors: {docker.io: {}}\n")
+        nodes = {"k3s-2": {"config": {"node-external-ip": "203.0.113.2"}}}
+        driver = K3s(
+            k3s_lab.settings(
+                bundle, nodes=nodes, cluster={"environment": {"HTTPS_PROXY": "http://proxy.home:3128"}},
+                config={"tls-san-security": False},
+            )
+        )  # fmt: skip
+        try:
+            self.refusals(driver)
+            driver.install()
+            driver.join()
+            shown = k3s_lab.nodes(driver)
+            address = shown["k3s-2"]["metadata"]["annotations"]["flannel.alpha.coreos.com/public-ip"]
+            assert address == "192.168.51.202"  # and not that of the default route's interface
+            assert other.read("/etc/rancher/k3s/registries.yaml") == b"mirrors: {docker.io: {}}\n"
+            written = (server.read("/etc/rancher/k3s/config.yaml") or b"").decode()
+            assert "tls-san-security: false" in written
+            environment = server.shell('tr "\\0" "\\n" < /proc/$(systemctl show -p MainPID --value k3s)/environ')
+            assert "HTTPS_PROXY=http://proxy.home:3128" in environment
+            assert "10.42.0.0/16" in environment
+            assert mode(driver, "k3s-1", "/etc/systemd/system/k3s.service.env") == "600 root"
+            assert not server.run(["test", "-L", "/usr/local/bin/k3s"], check=False).ok
+            agent.change_shell(self.HIDE)
+            left = driver.uninstall().set_index("node")["left"]
+            agent.change_shell(self.SHOW)
+            assert left["k3s-2"] == ""
+            assert "KUBE-" not in agent.shell("iptables-save; ipset list -n")
+        finally:
+            agent.change_shell("ip link delete eth9; [ -d /root/hidden ] && mv /root/hidden/* /usr/sbin/; true")
+
+    def refusals(self, driver: K3s) -> None:
+        server, agent, other = driver.machines.values()
+        agent.change_shell(self.FIREWALL + "nft add rule inet mine in ip saddr 192.168.51.0/24 tcp dport 10250 drop")
+        other.write("/usr/local/bin/getenforce", self.SELINUX, 0o755)
+        mirrored = {**driver.settings.model_dump(mode="json"), "registry": {"mirror": "http://192.168.51.1:5000"}}
+        with pytest.raises(PreflightFailed) as refused:
+            K3s(pl.load(mirrored)).install()
+        bad = refused.value.table[~refused.value.table["ok"]].set_index(["node", "check"])["found"]
+        assert set(bad.index) == {("k3s-2", "reached"), ("k3s-3", "SELinux"), ("k3s-3", "registries.yaml")}
+        assert "10250/tcp from k3s-1 (silence), 10250/tcp from k3s-3 (silence)" in bad["k3s-2", "reached"]
+        assert not server.read("/etc/platformlib/k3s")
+        agent.change_shell("nft delete table inet mine")
+        other.change_shell("mkdir -p /usr/share/selinux/packages; touch /usr/share/selinux/packages/k3s.pp")
+        agent.change_shell(
+            self.FIREWALL + "nft chain inet mine in '{ policy drop; }'; nft add rule inet mine in accept"
+        )
+        with pytest.raises(PreflightFailed, match=r"k3s-2: firewall is nftables without 10\.42"):
+            driver.install()
+        agent.change_shell("nft delete table inet mine")
+
+
+class TestData:
+    """Snapshots, migration, restore: with every step that a power cut may hit in test_k3s_power.py."""
+
+    def test_from_sqlite_to_etcd_and_on_to_three_servers(self, bare: K3s, bundle: Path) -> None:
+        single = K3s(k3s_lab.settings(bundle, count=1))
+        single.install()
+        k3s_lab.change(single, "create", "namespace", "kept")
+        wider = K3s(k3s_lab.settings(bundle, servers=3))
+        with pytest.raises(PreflightFailed, match=r"k3s-1: datastore is sqlite, expected etcd; migrate\(\)"):
+            wider.install()
+        assert "would move the data" in " ".join(K3s(single.settings, dry_run=True).migrate()["action"])
+        assert single.migrate()["step"].tolist() == ["look", "snapshot", "copy", "hold", "migrate", "start"]
+        wider.install()
+        wider.join()
+        assert {member.node for member in Kubectl(wider.machines["k3s-3"]).etcd()} == set(bare.machines)
+        assert "kept" in k3s_lab.namespaces(wider, "k3s-3")
+
+    def test_a_schedule_a_bucket_and_new_machines(
+        self, bare: K3s, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KEY", "key")
+        s3 = {"endpoint": "minio.home:9000", "bucket": "etcd", "access_key": "env:KEY", "secret_key": "env:KEY"}
+        driver = K3s(k3s_lab.settings(bundle, count=2, datastore="etcd", snapshots={"s3": s3}))
+        driver.install()
+        driver.join()
+        k3s_lab.change(driver, "create", "namespace", "kept")
+        driver.snapshot()
+        server = driver.machines["k3s-1"]
+        server.change_shell("set -a; . /etc/systemd/system/k3s.service.env; /usr/local/bin/k3s etcd-snapshot save")
+        k3s_lab.change(driver, "create", "namespace", "after")
+        known = driver.snapshots()
+        assert set(known["origin"]) == {"platformlib", "k3s", "s3"}
+        own = known[known["origin"] == "platformlib"]
+        assert set(own["node"]) == {"k3s-1", "this host"}  # an agent never gets a copy: it has the servers' token
+        self.back_to(driver, known[known["origin"] == "k3s"]["id"].item())
+        assert server.shell("ls /var/lib/rancher/k3s/server/db/snapshots").strip()  # k3s's own are still there
+        self.back_to(driver, known[known["origin"] == "s3"]["id"].item(), origin="s3")
+        for machine in bare.machines.values():
+            k3s_lab.rebuild(machine)
+        again = K3s(driver.settings)
+        again.restore(own["id"].iloc[0])
+        again.join()
+        assert k3s_lab.namespaces(again) >= {"kept"}
+        assert "after" not in k3s_lab.namespaces(again)
+        assert {member.ready for member in k3s_lab.members(again).values()} == {True}
+        with pytest.raises(ClusterError, match="there is a cluster"):
+            again.restore(own["id"].iloc[0])
+
+    def back_to(self, driver: K3s, snapshot: str, origin: str = "k3s") -> None:
+        if origin == "s3":  # the local file of the same name is gone: only the bucket has it
+            driver.machines["k3s-1"].change_shell("rm -f /var/lib/rancher/k3s/server/db/snapshots/on-demand-*")
+        driver.rollback(snapshot)
+        names = k3s_lab.namespaces(driver)
+        assert "kept" in names
+        assert "after" not in names
+        k3s_lab.change(driver, "create", "namespace", "after")
+
+    def test_keys(self, bundle: Path, bare: K3s) -> None:
+        assert bare.settings.name
+        driver = K3s(k3s_lab.settings(bundle, servers=3))
+        driver.install()
+        driver.join()
+        old = driver.machines["k3s-1"].read("/var/lib/rancher/k3s/server/token")
+        before = k3s_lab.processes(driver)
+        assert driver.rotate_token()["changed"].all()
+        assert driver.machines["k3s-1"].read("/var/lib/rancher/k3s/server/token") != old
+        assert all(k3s_lab.processes(driver)[name] != pid for name, pid in before.items())
+        driver.rotate_certificates()
+        driver.rotate_encryption()
+        assert not any(table["changed"].any() for table in (driver.install(), driver.join()))
+        assert {member.ready for member in k3s_lab.members(driver).values()} == {True}

@@ -4,14 +4,20 @@ BINARY = "/usr/local/bin/k3s"
 LIBRARY = "/usr/local/lib/platformlib/k3s"
 INPUTS = f"{LIBRARY}/inputs"
 STARTED = "/run/platformlib-k3s"
-CONFIG = "/etc/rancher/k3s/config.yaml"
-PEER = "/etc/rancher/k3s/config.yaml.d/50-peer.yaml"
-REGISTRIES = "/etc/rancher/k3s/registries.yaml"
-TOKEN = "/etc/rancher/k3s/token"  # noqa: S105 - a path
-AGENT_TOKEN = "/etc/rancher/k3s/agent-token"  # noqa: S105 - a path
-KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+FOLDER = "/etc/rancher/k3s"
+CONFIG = f"{FOLDER}/config.yaml"
+DROPINS = f"{CONFIG}.d"
+PEER = f"{DROPINS}/50-peer.yaml"
+REGISTRIES = f"{FOLDER}/registries.yaml"
+TRUST = f"{FOLDER}/platformlib-registries"
+TOKEN = f"{FOLDER}/token"
+AGENT_TOKEN = f"{FOLDER}/agent-token"
+KUBECONFIG = f"{FOLDER}/k3s.yaml"
 DATA = "/var/lib/rancher/k3s"
 SERVER = f"{DATA}/server"
+DATABASE = f"{SERVER}/db"
+SCHEDULED = f"{DATABASE}/snapshots"
+MANIFESTS = f"{SERVER}/manifests"
 IMAGES = f"{DATA}/agent/images"
 ADMISSION = f"{SERVER}/psa.yaml"
 AUDIT_POLICY = f"{SERVER}/audit.yaml"
@@ -20,7 +26,13 @@ SYSCTL = "/etc/sysctl.d/90-platformlib-k3s.conf"
 MARK = "/etc/platformlib/k3s"
 LABELLED = "/etc/platformlib/k3s.labelled"
 DRAINED = "/etc/platformlib/k3s.drained"
-SNAPSHOTS = "/var/lib/platformlib/k3s/snapshots"
+# While this file is there, systemd does not start k3s: not at boot, not after a crash, not by hand.
+HOLD = "/etc/platformlib/k3s.hold"
+RESTORED = "/etc/platformlib/k3s.restored"
+OWN = "/var/lib/platformlib/k3s"
+SNAPSHOTS = f"{OWN}/snapshots"
+ASIDE = f"{OWN}/aside"
+RESET = f"{OWN}/reset.yaml"
 PORT = 6443
 
 
@@ -29,6 +41,14 @@ def unit(role: str) -> str:
     return "k3s" if role == "control-plane" else "k3s-agent"
 
 
+def unit_file(role: str) -> str:
+    return f"/etc/systemd/system/{unit(role)}.service"
+
+
+def environment_file(role: str) -> str:
+    return f"/etc/systemd/system/{unit(role)}.service.env"
+
+
 def program(version: str) -> str:
-    """The binary of one version; `BINARY` is a link to it, so that going back is one rename."""
+    """The binary of one version. `BINARY` is the same file under a second name, so switching is one rename."""
     return f"{LIBRARY}/{version}/k3s"
