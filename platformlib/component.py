@@ -22,6 +22,7 @@ from platformlib.schema import Model, Name, fault
 HOME = Path(__file__).parent / "components"
 LAYERS = Path(__file__).parent / "layers" / "layers.yaml"
 FILE = "component.yaml"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster: every command reads these files
 PLACES = ("nodes", "anywhere", "applications", "registry")  # ends of a flow that are no component
 Level = Literal["privileged", "baseline", "restricted"]
 Count = int | Annotated[str, Field(pattern=r"^(\d+ \* )?(nodes|control-plane)$")]
@@ -284,7 +285,7 @@ def read(folder: Path, layer: str = "") -> Component:
     """
     file = folder / FILE
     try:
-        raw: Any = yaml.safe_load(file.read_text("utf-8"))
+        raw: Any = yaml.load(file.read_text("utf-8"), Loader=LOADER)  # noqa: S506 - a safe one
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
         raise SettingsError([Fault(str(file), reason, "a component's folder with a readable component.yaml")]) from None
