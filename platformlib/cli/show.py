@@ -69,7 +69,7 @@ def stages() -> Callable[[object], None]:
 def error(problem: PlatformError) -> int:
     """Print an error in plain words; the exit status that it means."""
     if isinstance(problem, RunInterrupted):
-        err.print(Text(str(problem)), soft_wrap=True)
+        err.print(Text(visible(str(problem))), soft_wrap=True)
         return INTERRUPTED
     if isinstance(problem, TableError) and problem.table is not None:
         table(problem.table)
