@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import engine_cases
+
 Work = Callable[[], int]  # gives how many samples or lines there were
 
 
@@ -112,7 +114,7 @@ def lines_peer(program: str, batch: str, *asked: str) -> Work:
 CASES: dict[str, Callable[..., Work]] = {
     case.__name__: case
     for case in (decode_ours, decode_peer, decode_floor, range_ours, range_peer, lines_ours, lines_peer)
-}
+} | engine_cases.CASES
 
 
 def main(name: str, *arguments: str) -> None:

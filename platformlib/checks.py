@@ -4,7 +4,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Found = tuple[bool, str]
 COLUMNS = ("check", "ok", "expected", "found", "fix")
 INTERVAL = 2.0  # seconds between two tries of one check
-PARALLEL = 4
+PARALLEL = 16  # checks wait for the cluster most of their time
 LONGEST = 500  # characters of an exception in the table
 
 
@@ -36,6 +36,7 @@ class Check:
     """A question about the platform. `find` answers whether it holds, and what is there instead of a bare yes or no.
 
     What becomes true a little after an installation (a first scrape, say) is asked again for `patience` seconds.
+    `anytime`: it makes what it needs by itself, so that it may be tried before its turn (see `Ahead`).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Check:
     fix: str
     find: Callable[[], Found] = field(repr=False, compare=False)
     patience: float = 0
+    anytime: bool = False
 
     def run(self) -> Result:
         """Ask until it holds or the patience is over. An exception is an answer too: it does not hold."""
@@ -70,6 +72,34 @@ def run(checks: Sequence[Check]) -> list[Result]:
     """The results in the order of the checks, which run side by side: most of their time is waiting."""
     with ThreadPoolExecutor(PARALLEL) as pool:
         return list(pool.map(Check.run, checks))
+
+
+class Ahead:
+    """Checks that were begun before their turn, so that their waiting overlaps."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, dict[str, Future[Result]]] = {}
+
+    def begin(self, part: str, checks: Sequence[Check]) -> None:
+        """Try those of a part that may be tried at any time."""
+        pool = ThreadPoolExecutor(PARALLEL)
+        self._begun[part] = {check.name: pool.submit(check.run) for check in checks if check.anytime}
+        pool.shutdown(wait=False)
+
+    def drop(self) -> None:
+        """Use no result: something was changed meanwhile."""
+        self._begun.clear()
+
+    def run(self, part: str, checks: Sequence[Check]) -> list[Result]:
+        """As `run`. What was begun counts once, and only if it holds: else it is tried again in its turn."""
+        begun = self._begun.pop(part, {})
+
+        def result(check: Check) -> Result:
+            early = begun[check.name].result() if check.name in begun else None
+            return early if early is not None and early.ok else check.run()
+
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return list(pool.map(result, checks))
 
 
 def table(results: Iterable[Result]) -> "pd.DataFrame":

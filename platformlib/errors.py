@@ -15,7 +15,7 @@ PlatformError                what went wrong; `.fix` says what to do about it
 │   └── DiskSpaceError       not enough room; says how much is needed
 ├── ClusterError             installing or joining failed
 │   ├── PreflightFailed      a machine is not fit; `.table` has every result
-│   └── WrongCluster         the kubeconfig leads to a cluster of another name
+│   └── WrongCluster         the cluster is not this platform's: another name, UID or distribution, or no claim
 ├── KubeError                the Kubernetes API refused or failed
 │   ├── ApiError             one request was refused; `.status` and `.reason` are the server's
 │   ├── ApplyConflict        another field manager owns a field
@@ -30,6 +30,7 @@ PlatformError                what went wrong; `.fix` says what to do about it
 ├── CheckFailed              a check did not hold; `.table` has every result
 └── RunbookError             a notebook could not be run, or a cell of it failed
     ├── ParameterError       an unknown parameter, a wrong type, a missing parameters cell
+    ├── RunInterrupted       by Ctrl-C or SIGTERM; `.run` can be gone on with
     └── CellFailed           a cell raised; `.ename`, `.evalue` are its error, `.output` the written notebook
 """
 
@@ -216,9 +217,18 @@ class ParameterError(RunbookError):
     """Parameters that a notebook does not take; refused before its kernel starts."""
 
 
+class RunInterrupted(RunbookError):
+    """A run was interrupted; its completed steps need not be done again."""
+
+    def __init__(self, run: str, notebook: str) -> None:
+        command = f"platformlib run {notebook} --resume-from {run}"
+        super().__init__(f"interrupted; continue with: {command}")
+        self.run, self.command = run, command
+
+
 class CellFailed(RunbookError):
     """A cell of a notebook raised; the notebook was written to `output` with all that came before."""
 
     def __init__(self, message: str, *, ename: str, evalue: str, output: Path) -> None:
-        super().__init__(message, fix=f"see {output}; mend the cause, then run again with --resume")
+        super().__init__(message, fix=f"see {output}; correct the cause, then run again with --resume")
         self.ename, self.evalue, self.output = ename, evalue, output

@@ -28,7 +28,7 @@ PROOF = ROOT / "docs" / "proof.md"
 SUITES = ("unit", "api", "servers", "notebooks")
 # Of tests/lab, those with a small lab of their own come first. Those that change what others look at come last, and
 # the one that compares the host with what it was at the very end.
-FIRST = ("lab", "k3s")
+FIRST = ("lab", "k3s", "dry_run")
 LAST = ("moved", "upgrade", "uninstall", "kill", "host")
 TEST_LAB = "platformlib-test"
 HOUR = 3600

@@ -60,17 +60,15 @@ def debian_recipe(
     )  # fmt: skip
 
 
-def rootfs_recipe() -> Recipe:
+def rootfs_recipe(layer: str) -> Recipe:
     """What a machine of the lab boots: systemd, sshd, containerd, and the programs that a node calls."""
-    return debian_recipe(
-        "rootfs", "cluster", NODE_PACKAGES, variant="minbase", extra=_SSH, seconds=40, size=450_000_000
-    )
+    return debian_recipe("rootfs", layer, NODE_PACKAGES, variant="minbase", extra=_SSH, seconds=40, size=450_000_000)
 
 
-def base_recipe() -> Recipe:
+def base_recipe(layer: str) -> Recipe:
     """The layer under images whose program calls others: iptables (nft, as on the nodes), ipset, conntrack, kmod."""
     return debian_recipe(
-        "base", "cluster", BASE_PACKAGES, variant="essential", extra=["--skip=output/dev"], seconds=27, size=80_000_000
+        "base", layer, BASE_PACKAGES, variant="essential", extra=["--skip=output/dev"], seconds=27, size=80_000_000
     )
 
 
@@ -79,10 +77,10 @@ def _make(ws: Workspace, *, name: str, options: Sequence[str]) -> None:
     _mmdebstrap(ws, [*options, versions, SUITE, str(ws.output / f"{name}.tar")])
 
 
-def busybox_recipe() -> Recipe:
+def busybox_recipe(layer: str) -> Recipe:
     """A shell and its tools in one static file, `bin/busybox`, and the list of what it can be called by."""
     return Recipe(
-        "busybox", "storage", _busybox, pins={"suite": SUITE, "package": "busybox-static"},
+        "busybox", layer, _busybox, pins={"suite": SUITE, "package": "busybox-static"},
         tools=(MMDEBSTRAP,), expected_seconds=5, size=3_000_000, peak=50_000_000,
     )  # fmt: skip
 

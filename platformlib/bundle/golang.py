@@ -13,62 +13,42 @@ import stamina
 
 from platformlib.bundle.process import StepFailed
 from platformlib.bundle.recipe import Recipe, Workspace
+from platformlib.component import Program, module_lock
 from platformlib.errors import BundleError
 from platformlib.versions import versions
 
-MODULES = Path(__file__).parent / "modules"
+MB = 1_000_000
 FLAGS = "-mod=readonly -trimpath -buildvcs=false -modcacherw"
 _FAULTS_OF_THE_NETWORK = (
     "i/o timeout", "TLS handshake timeout", "connection reset", "connection refused", "unexpected EOF",
     "429 Too Many", "500 Internal", "502 Bad", "503 Service", "504 Gateway",
 )  # fmt: skip
 
-_KUBE = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-_KYVERNO = ("github.com/kyverno/kyverno/pkg/version.BuildVersion={version}",)
-_PROMETHEUS = "github.com/prometheus/common/version.Version={tag}"
-# Where a program keeps its own version. Those that are not here have it as a constant.
-STAMPS: dict[str, tuple[str, ...]] = {
-    "kubernetes": tuple(
-        f"{package}.{stamp}"
-        for package in _KUBE
-        for stamp in ("gitVersion={version}", "gitMajor={major}", "gitMinor={minor}", "gitTreeState=clean")
-    ),
-    "kube-router": ("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version={version}",),
-    "local-path-provisioner": ("main.VERSION={version}",),
-    "metrics-server": ("k8s.io/client-go/pkg/version.gitVersion={version}",),
-    "kube-state-metrics": ("github.com/prometheus/common/version.Version={version}",),
-    "node-exporter": (_PROMETHEUS,),
-    "prometheus": (_PROMETHEUS,),
-    "loki": ("github.com/grafana/loki/v3/pkg/util/build.Version={tag}",),
-    "logcli": ("github.com/grafana/loki/v3/pkg/util/build.Version={tag}",),
-    "promtail": ("github.com/grafana/loki/v3/pkg/util/build.Version={tag}",),
-    "kyverno": _KYVERNO,
-    "kyvernopre": _KYVERNO,
-    "kyverno-background-controller": _KYVERNO,
-    "kyverno-cleanup-controller": _KYVERNO,
-    "kyverno-reports-controller": _KYVERNO,
-}
 
-
-def go_recipe(name: str, layer: str, *, seconds: float, size: int, peak: int) -> Recipe:
+def go_recipe(name: str, layer: str, program: Program) -> Recipe:
     """The program `name` of `versions.yaml`'s modules; the artifact is the one file `bin/<name>`."""
     pin = versions()["modules"][name]
-    home = MODULES / pin.get("build", name)
-    files = {path.name: path.read_text("utf-8") for path in sorted(home.iterdir())}
-    argv = command(name, pin)
+    files = _lock(pin.get("build", name))
+    argv = command(name, program)
     return Recipe(
         name, layer, partial(_make, name=name, files=files, argv=argv),
         pins={"pin": pin, "files": files, "argv": argv, "flags": FLAGS, "go": versions()["go"]},
-        expected_seconds=seconds, size=size, peak=peak,
+        expected_seconds=program.seconds, size=program.size * MB, peak=program.peak * MB,
     )  # fmt: skip
 
 
-def command(name: str, pin: Mapping[str, Any]) -> list[str]:
+def _lock(module: str) -> dict[str, str]:
+    """go.mod, go.sum, and what else lies beside them."""
+    return {path.name: path.read_text("utf-8") for path in sorted(module_lock(module).iterdir())}
+
+
+def command(name: str, program: Program) -> list[str]:
     """`go build` and its arguments, without the output file."""
-    tag = str(versions()["images"].get("loki" if name == "logcli" else name, "")).rpartition(":")[2].lstrip("v")
+    pin = versions()["modules"][name]
+    tag = str(versions()["images"].get(program.tag or name, "")).rpartition(":")[2].lstrip("v")
     major, minor, *_ = str(pin["version"]).lstrip("v").split(".")
     words = {"version": pin["version"], "tag": tag, "major": major, "minor": minor}
-    stamps = " ".join(f"-X {stamp.format(**words)}" for stamp in STAMPS.get(name, ()))
+    stamps = " ".join(f"-X {stamp.format(**words)}" for stamp in program.stamps)
     tags = ["-tags", pin["tags"]] if "tags" in pin else []
     return ["build", *tags, "-ldflags", f"-s -w {stamps}".strip(), pin.get("package", ".")]
 
@@ -132,8 +112,7 @@ def _network_failed(error: Exception) -> bool:
 
 def module_source(ws: Workspace, module: str, home: str) -> Path:
     """Unpacked source of a pinned module, its checksum held by the go.sum of `modules/<home>`."""
-    files = {path.name: path.read_text("utf-8") for path in (MODULES / home).iterdir()}
-    source, answer = unpack(ws.scratch / "src", files), ws.scratch / "module.json"
+    source, answer = unpack(ws.scratch / "src", _lock(home)), ws.scratch / "module.json"
     for attempt in stamina.retry_context(on=_network_failed, attempts=3, timeout=None, wait_initial=5, wait_max=30):
         with attempt:
             go(ws, ["mod", "download", "-json", module], source, stdout=answer)

@@ -63,9 +63,9 @@ def _located(entry: Entry, inputs: Mapping[str, Path]) -> Entry:
     return replace(entry, content=inputs[artifact].joinpath(*rest))
 
 
-def etc_recipe() -> Recipe:
+def etc_recipe(layer: str) -> Recipe:
     """What a static program expects of a root file system: accounts, certificates, name lookup order, /tmp."""
-    return Recipe("etc", "cluster", _etc, pins=ACCOUNTS, inputs=("base",), expected_seconds=1, size=1_000_000)
+    return Recipe("etc", layer, _etc, pins=ACCOUNTS, inputs=("base",), expected_seconds=1, size=1_000_000)
 
 
 def _etc(ws: Workspace) -> None:

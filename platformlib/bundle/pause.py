@@ -10,12 +10,12 @@ from platformlib.versions import image, versions
 COMPILER = (Tool("gcc", "gcc"), Tool("ld", "binutils"))
 
 
-def pause_recipe() -> Recipe:
+def pause_recipe(layer: str) -> Recipe:
     """The artifact is `bin/pause`, compiled as upstream's build/pause/Makefile does."""
     module, tag = versions()["modules"]["kubernetes"], image("pause").rpartition(":")[2]
     flags = ["-Os", "-Wall", "-Werror", "-static", "-s", f"-DVERSION=v{tag}"]
     return Recipe(
-        "pause", "cluster", partial(_make, flags=flags), pins={"pin": module, "flags": flags}, tools=COMPILER,
+        "pause", layer, partial(_make, flags=flags), pins={"pin": module, "flags": flags}, tools=COMPILER,
         expected_seconds=15, size=500_000_000, peak=10_000_000,
     )  # fmt: skip
 

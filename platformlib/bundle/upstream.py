@@ -11,9 +11,10 @@ from base64 import b64encode
 from functools import partial
 from pathlib import Path
 
-from platformlib.bundle.golang import MODULES, module_proxy, module_source
+from platformlib.bundle.golang import module_proxy, module_source
 from platformlib.bundle.recipe import Recipe, Workspace
 from platformlib.bundle.store import Store, keys
+from platformlib.component import module_lock
 from platformlib.errors import BundleError, ChecksumMismatch
 from platformlib.paths import cache_dir
 from platformlib.versions import versions
@@ -61,7 +62,7 @@ def _built(name: str) -> Path:
 def checksum(name: str) -> str:
     """What go.sum says of the module: `h1:` and a hash over the hashes of its files."""
     pin = versions()["modules"][name]
-    lines = (MODULES / name / "go.sum").read_text("utf-8").splitlines()
+    lines = (module_lock(name) / "go.sum").read_text("utf-8").splitlines()
     wanted = f"{pin['module']} {pin['version']} "
     return next(line.removeprefix(wanted) for line in lines if line.startswith(wanted))
 

@@ -10,7 +10,7 @@ app = typer.Typer(no_args_is_help=True, help="Binaries and container images, bui
 Until = Annotated[
     str | None,
     typer.Option(
-        help="Only what the layers up to this one need: cluster, security, storage, observability.", metavar="LAYER"
+        help="Only what the layers up to this one need, in the order of `platformlib check`.", metavar="LAYER"
     ),
 ]
 

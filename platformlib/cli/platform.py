@@ -1,4 +1,4 @@
-"""Commands on a platform: check, install, status, diff, claim, uninstall; and the list of named queries."""
+"""Commands on a platform: check, install, status, diff, claim, uninstall."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +43,7 @@ def _target(files: list[Path] | None, *, until: str | None = None, dry_run: bool
     from platformlib.layers.steps import Steps
     from platformlib.targets import Target
 
-    steps = Steps(show.stages(), _shown)
+    steps = Steps(lambda line: show.out.print(line, markup=False, soft_wrap=True), _shown)
     return Target(_settings(files), until=until, dry_run=dry_run, steps=steps)
 
 
@@ -131,12 +131,7 @@ def uninstall(
     named = tuple(delete_data or ())
     if target.reached is None:
         raise KubeError("the cluster does not answer, so nothing is known of its layers")
+    installed = target.layer(layer)
+    installed.require_installed()
     show.table(target.removal.data(named), "data")
-    target.layer(layer).uninstall(delete_data=named)
-
-
-def queries() -> None:
-    """The named queries: what each asks, its parameters and its unit."""
-    from platformlib.query import Catalog
-
-    show.table(Catalog().table().drop(columns="description"))
+    installed.uninstall(delete_data=named)

@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from platformlib.errors import CellFailed, CheckFailed, ParameterError, PlatformError, SettingsError, TableError
+from platformlib.errors import (
+    CellFailed,
+    CheckFailed,
+    ParameterError,
+    PlatformError,
+    RunInterrupted,
+    SettingsError,
+    TableError,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +67,9 @@ def stages() -> Callable[[object], None]:
 
 def error(problem: PlatformError) -> int:
     """Print an error in plain words; the exit status that it means."""
+    if isinstance(problem, RunInterrupted):
+        err.print(Text(str(problem)), soft_wrap=True)
+        return INTERRUPTED
     if isinstance(problem, TableError) and problem.table is not None:
         table(problem.table)
     err.print(Text(f"{type(problem).__name__}: ", style="bold red"), Text(str(problem)), sep="", soft_wrap=True)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from platformlib.clusters import kubeconfig
 from platformlib.clusters.driver import OnEvent, silent
+from platformlib.clusters.preflight import conclude
+from platformlib.clusters.requirements import findings
 from platformlib.clusters.table import node_table, step_table
 from platformlib.errors import ClusterError
 from platformlib.settings import Settings
@@ -25,20 +27,10 @@ class Existing:
         return self.nodes()
 
     def preflight(self) -> "pd.DataFrame":
-        """Nodes that are not Ready are found here, as the machines themselves are out of reach."""
-        import pandas as pd
+        """What the layers need of it, as far as its API shows: the machines themselves are out of reach."""
+        from platformlib.kube import Kube
 
-        nodes = self.nodes()
-        return pd.DataFrame(
-            {
-                "node": nodes["node"],
-                "check": "ready",
-                "ok": nodes["ready"],
-                "expected": "Ready",
-                "found": nodes["ready"].map({True: "Ready", False: "NotReady"}),
-                "fix": ELSEWHERE,
-            }
-        )
+        return conclude(findings(Kube.connect(self.kubeconfig(), self.settings.cluster.context)))
 
     def install(self, on_event: OnEvent = silent) -> "pd.DataFrame":
         on_event("nothing to install: the cluster exists")

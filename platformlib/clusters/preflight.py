@@ -101,14 +101,30 @@ def containerd(_: Node, seen: Facts, __: Settings) -> Finding:
     return Finding("containerd", ok, "1.6 or later", found, "apt-get install containerd containernetworking-plugins")
 
 
+def version(_: Node, seen: Facts, settings: Settings) -> Finding:
+    """`install` never changes the version of a member: `upgrade` does, drained, with a snapshot before."""
+    wanted = settings.cluster.version
+    ok = "done" not in seen.marks or seen.kubelet in ("", wanted)
+    fix = f"upgrade('{wanted}'), or put {seen.kubelet} into cluster.version"
+    return Finding("version", ok, wanted, seen.kubelet or "none yet", fix)
+
+
+def owner(_: Node, seen: Facts, __: Settings) -> Finding:
+    """A cluster that somebody else made by kubeadm is nobody's to change."""
+    ok = not seen.member or bool(seen.marks)
+    fix = "use distribution existing; or, if nothing there is needed: kubeadm reset --force, on that machine"
+    found = "none" if not seen.member else "platformlib's" if ok else "another installer's"
+    return Finding("owner", ok, "no cluster, or platformlib's", found, fix)
+
+
 SHARED: tuple[Rule, ...] = (hostname, architecture, init, cpus, disk, swap, clock, address, routes)
-RULES: tuple[Rule, ...] = (*SHARED, memory, ports, containerd)
+RULES: tuple[Rule, ...] = (*SHARED, memory, ports, containerd, version, owner)
 
 
 def leftovers(settings: Settings, seen: Mapping[str, Facts]) -> Iterator[tuple[str, Finding]]:
     """A machine that is a member of something must be a member of this control plane's cluster."""
-    founders = [node.name for node in settings.cluster.nodes if node.role == "control-plane"]
-    authorities = {seen[name].ca for name in founders if seen[name].ca}
+    first = [node.name for node in settings.cluster.nodes if node.role == "control-plane"]
+    authorities = {seen[name].ca for name in first if seen[name].ca}
     for name, facts in seen.items():
         ok = not facts.ca or facts.ca in authorities
         fix = "if nothing there is needed: kubeadm reset --force, on that machine"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = tuple[str, str, bool, float]
+Planned = tuple[str, str, str]
 
 
 def steps(machines: Iterable[Machine], step: str, work: Callable[[Machine], bool]) -> list[Row]:
@@ -29,6 +30,13 @@ def step_table(rows: Iterable[Row]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=["node", "step", "changed", "seconds"])
+
+
+def plan_table(rows: Iterable[Planned]) -> "pd.DataFrame":
+    """node, step, action: what a dry run would do, as "would …" or "unchanged"."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=["node", "step", "action"])
 
 
 def node_table(kubeconfig: Path, context: str | None) -> "pd.DataFrame":

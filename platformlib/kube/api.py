@@ -41,6 +41,12 @@ class Discovery:
         self._session, self._lock = session, Lock()
         self._known: dict[str, dict[str, Resource]] = {}
 
+    def with_session(self, session: Session) -> "Discovery":
+        """The same knowledge, asked by another session."""
+        twin = copy(self)
+        twin._session = session
+        return twin
+
     def resource(self, api_version: str, kind: str) -> Resource:
         """Raises: UnknownKindError."""
         found = self._known.get(api_version, {}).get(kind)
@@ -96,6 +102,15 @@ def root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
+def _checked(item: Any, ref: Reference) -> Object:
+    """What a server calls an object, if it is one. Raises: KubeError."""
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise KubeError(f"the server answers with a {ref.kind} that has no name")
+    found: Object = item
+    return found
+
+
 class Api:
     """Get, list, apply, create, delete. Errors are `ApiError` (refused) or `KubeError` (no answer)."""
 
@@ -113,7 +128,7 @@ class Api:
 
     def _twin(self, session: Session) -> "Api":
         twin = copy(self)
-        twin.session = session
+        twin.session, twin.discovery = session, self.discovery.with_session(session)
         return twin
 
     def call(self, method: str, ref: Reference, *, subresource: str = "", body: Any = None, **options: Any) -> Response:
@@ -143,7 +158,7 @@ class Api:
     def get(self, ref: Reference) -> Object | None:
         """The live object, or None."""
         try:
-            found: Object = self.call("GET", ref).object()
+            found = _checked(self.call("GET", ref).object(), ref)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -185,7 +200,7 @@ class Api:
             page = self.call("GET", collection, accept=accept, **options).object()
             about = page.get("metadata") or {}
             # An empty list may come as null. Items come without their kind, or with that of their metadata.
-            found += [{**item, **kind} for item in page.get("items") or []]
+            found += [{**_checked(item, collection), **kind} for item in page.get("items") or []]
             if most is not None and len(found) + int(about.get("remainingItemCount") or 0) > most:
                 return None
             token = about.get("continue")
@@ -237,7 +252,7 @@ class Api:
             obj = {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "namespace"}}
         options = {"fieldManager": MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
         dry = {"dryRun": "All"} if dry_run else {}
-        return self.call("PATCH", ref, body=obj, content=APPLY, **options, **dry).object()
+        return _checked(self.call("PATCH", ref, body=obj, content=APPLY, **options, **dry).object(), ref)
 
     def create(self, obj: Object) -> Object:
         """Create by POST: fails with status 409 when it is there, so that one of two wins."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from platformlib.errors import ApiError, ApplyConflict, KubeError
 from platformlib.kube import inventory
 from platformlib.kube.api import Api, UnknownKindError
-from platformlib.kube.batch import OnEvent, Progress, combine_errors, each, frame
+from platformlib.kube.batch import THREADS, OnEvent, Progress, combine_errors, each, frame
 from platformlib.kube.deletion import wait_gone
-from platformlib.kube.growth import Expansion, Growth, expansions, grow, growing, with_live_sizes
+from platformlib.kube.growth import Expansion, Growth, expansions, grow, growing, grown, with_live_sizes
 from platformlib.kube.objects import (
     ADOPTED,
     APPLY_ONCE,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("kind", "namespace", "name", "action")
+WAITING_THREADS = 32  # of requests that the server answers late by itself
 GONE_WITHIN = 120  # seconds for what an earlier run has deleted
 SERVED_WITHIN = 30  # seconds for a new CustomResourceDefinition to be established and discovered
 Action = Literal["created", "configured", "unchanged"]
@@ -53,6 +54,7 @@ MISSED = {
     "PriorityClass": "no PriorityClass with name {} was found",
     "RuntimeClass": 'RuntimeClass "{}" not found',
 }
+PREREQUISITES = frozenset({"Namespace", "CustomResourceDefinition", *MISSED})
 TAKE = "look at the difference with diff, then apply with take_ownership=True, or leave the field out of the manifest"
 SCALERS = (("autoscaling/v2", "HorizontalPodAutoscaler"), ("keda.sh/v1alpha1", "ScaledObject"))
 
@@ -152,6 +154,15 @@ class Surroundings:
         """Group and kind of what the set defines."""
         return frozenset((each["spec"]["group"], each["spec"]["names"]["kind"]) for each in crds(self.objects))
 
+    @cached_property
+    def spaces(self) -> frozenset[str]:
+        """Namespaces that the set brings."""
+        return frozenset(ref.name for ref in self.coming if ref.kind == "Namespace")
+
+    def lacks_namespace(self, ref: Reference) -> bool:
+        """Whether its namespace comes with the set."""
+        return ref.namespace in self.spaces
+
     def brings_later(self, error: KubeError, ref: Reference) -> bool:
         """Whether the set itself brings what the server misses now, so that only applying it will tell.
 
@@ -161,7 +172,7 @@ class Surroundings:
             return (ref.group, ref.kind) in self.definitions
         if not isinstance(error, ApiError) or error.status not in {NOT_FOUND, FORBIDDEN}:
             return False
-        if any(each.kind == "Namespace" and each.name == ref.namespace for each in self.coming):
+        if self.lacks_namespace(ref):
             return True
         return any(MISSED[each.kind].format(each.name) in error.message for each in self.coming if each.kind in MISSED)
 
@@ -174,13 +185,13 @@ def plan(
     adopt: Collection[str] | None = None,
     expected: Sequence[Object] = (),
 ) -> list[Step]:
-    """A step for every object, in the order of the objects.
+    """A step for every object.
 
     Args:
         objects: prepared ones.
         force: take over fields of other managers.
         adopt: names of live objects that may be taken over; None takes over any.
-        expected: namespaces and definitions that earlier layers of the same dry run would bring.
+        expected: what will be applied before these objects, and may be absent now.
 
     Raises:
         ApplyConflict: another manager owns a field, and `force` is off. KubeError: an object is not ours, or the
@@ -188,9 +199,17 @@ def plan(
     """
     live = api.get_many(map(reference, objects))
     if adopt is not None:
-        refuse_foreign(live.values(), adopt)
-    around = Surroundings([*objects, *expected], live, Scaled.read(api, objects))
-    steps, failed = each(lambda obj: _plan(api, obj, around, force=force).slim(), objects)
+        refuse_foreign((live[ref] for ref in map(reference, objects) if ref in live), adopt)
+    before = [obj for obj in expected if obj["kind"] in PREREQUISITES]
+    around = Surroundings([*objects, *before], live | api.get_many(map(reference, before)), Scaled.read(api, objects))
+    # The server waits 50 ms for a missing namespace before it refuses: those are many at once, at no cost to it.
+    waiting = [obj for obj in objects if around.lacks_namespace(reference(obj))]
+    others = [obj for obj in objects if not around.lacks_namespace(reference(obj))]
+    steps, failed = list[Step](), list[tuple[Object, KubeError]]()
+    for some, threads in ((others, THREADS), (waiting, WAITING_THREADS)):
+        done, refused = each(lambda obj: _plan(api, obj, around, force=force).slim(), some, threads=threads)
+        steps += done
+        failed += refused
     if failed:
         raise refuse(failed)
     return steps
@@ -213,8 +232,7 @@ def _plan(api: Api, obj: Object, around: Surroundings, *, force: bool) -> Step:
             return Step(ref, obj, live, None, "configured" if live else "created")
         raise explained(error, ref) from None
     if growth:
-        merged["spec"]["volumeClaimTemplates"] = obj["spec"]["volumeClaimTemplates"]
-        return Step(ref, obj, live, merged, "configured", growth)
+        return Step(ref, obj, live, grown(merged, growth), "configured", growth)
     return Step(ref, obj, live, merged, _action(live, merged))
 
 

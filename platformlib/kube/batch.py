@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 THREADS = 8
+SHOWN = 50  # errors that a combined one lists
 
 
 def each(
-    function: Callable[[Item], Result], items: Iterable[Item]
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int = THREADS
 ) -> tuple[list[Result], list[tuple[Item, KubeError]]]:
     """Call `function` for every item; what succeeded, and what failed with its error, both in the items' order."""
 
@@ -29,7 +30,7 @@ def each(
 
     given = list(items)
     # The threads inherit the context: which leases the caller holds.
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(copy_context().run, attempt, item) for item in given]
         try:
             answers = [future.result() for future in futures]
@@ -43,7 +44,9 @@ def each(
 def combine_errors(failed: Iterable[tuple[object, KubeError]], *, heading: str) -> KubeError:
     """One error for many; a single one keeps its own fix."""
     errors = [error for _, error in failed]
-    sentences = [str(error).split("\n  fix:")[0] for error in errors]
+    sentences = [str(error).split("\n  fix:")[0] for error in errors[:SHOWN]]
+    if len(errors) > SHOWN:
+        sentences.append(f"and {len(errors) - SHOWN} more")
     fixes = sorted({error.fix for error in errors if error.fix})
     return KubeError("\n    ".join([heading, *sentences]), fix="; ".join(fixes))
 

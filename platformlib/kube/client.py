@@ -100,25 +100,33 @@ class Kube:
     ) -> "pd.DataFrame":
         """Server-side apply as field manager `platformlib`, in order of kinds, recorded in the layer's inventory.
 
-        All objects are tried by the server's dry run first: a conflict or a bad object refuses the whole set before
-        anything is changed. An object that would not change is not sent again.
-
-        A field that someone edited by other means belongs to that manager, so it conflicts. `diff` shows what was
-        edited; `take_ownership=True` then puts it back and owns it again.
-
-        A live object that no platform applied is refused, all of them at once, unless `adopt` names it. What is adopted
-        is never deleted by `prune` or `uninstall`.
+        The server's dry run plans all objects first: a conflict or a bad object refuses the whole set before anything
+        is changed. Unchanged objects are not sent again.
 
         Args:
-            adopt: names of such objects: "Namespace/shop", "ConfigMap/shop/web".
+            objects: what the layer consists of. An annotation `platformlib.io/apply: once` creates an object when it is
+                absent and never compares it; replicas that an autoscaler manages are left to it.
+            layer: the inventory that records the objects.
+            adopt: live objects that no platform applied and that may be taken over, such as "Namespace/shop" or
+                "ConfigMap/shop/web". Others refuse the set. `prune` and `uninstall` never delete adopted objects.
             expected: what a dry run may rely on before it is there: namespaces and definitions of earlier layers.
             dry_run: only plan; a dry handle always does.
+            take_ownership: overwrite fields that another field manager owns. `diff` shows them.
+            on_event: called after each change.
 
         Returns:
-            kind, namespace, name, action: created, configured or unchanged; in order of applying.
+            A row for each object, in order of applying. Columns:
+                kind, namespace, name: the object.
+                action: created, configured or unchanged; of a claim that grows with its StatefulSet, expanded ("would
+                    expand" when only planned) or "kept, " and the reason.
 
         Raises:
-            ApplyConflict: another manager owns a field. KubeError: the server refuses an object.
+            ApplyConflict: another field manager owns a field.
+            KubeError: an object is not ours, a volume would shrink, or the server refuses an object.
+            WrongCluster: the cluster is not the required platform's.
+
+        Example:
+            kube.apply(parse(text), layer="storage")
         """
         self._verify()
         return applying.apply(
@@ -135,27 +143,39 @@ class Kube:
     def diff(
         self, objects: Sequence[Object], *, layer: str | None = None, expected: Sequence[Object] = ()
     ) -> "pd.DataFrame":
-        """What applying (with `take_ownership`) would change; nothing is changed.
+        """What applying with `take_ownership` would change. Changes nothing.
 
         Args:
+            objects: as of `apply`.
+            layer: show what `prune` would delete of this layer, too.
             expected: as of `apply`.
 
         Returns:
-            kind, namespace, name, field (a path such as spec.template.spec.containers[web].image), live, wanted; as
-            text, the values of Secrets masked. A missing object is one row with field "". With `layer`, objects that
-            `prune` would delete are rows as well.
+            A row for each field that differs. Columns:
+                kind, namespace, name: the object.
+                field: a path such as spec.template.spec.containers[web].image; empty for a whole object.
+                live, wanted: the values as text; those of Secrets are masked.
         """
         return differing.diff(self.api, objects, layer=layer, expected=expected)
 
     def wait(self, objects: Iterable[Object], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
-        """Until all objects are ready, by the rules of their kinds; told every 5 s who is not and why.
+        """Wait until all objects are ready, by the rules of their kinds.
+
+        Args:
+            objects: what to wait for.
+            timeout: seconds; 0 looks once.
+            on_event: called every 5 s with what is not ready, and why.
 
         Returns:
-            kind, namespace, name, ready, seconds, detail.
+            A row for each object. Columns:
+                kind, namespace, name: the object.
+                ready: whether it is.
+                seconds: from the beginning until it was seen ready.
+                detail: how far it is; "exists" when its kind has nothing that tells more.
 
         Raises:
-            TerminalCondition: an object cannot become ready. WaitTimeout: `timeout` seconds have passed. Both name
-            the last cause, and have the table as `.table`.
+            TerminalCondition: an object cannot become ready. WaitTimeout: `timeout` seconds have passed. Both name the
+                last cause, and have the table as `.table`.
         """
         return waiting.wait(self.api, [reference(obj) for obj in objects], timeout=timeout, on_event=on_event)
 
@@ -175,15 +195,23 @@ class Kube:
         """Delete what the layer once applied and `keep` no longer has, and wait until it is gone.
 
         Args:
-            delete_data: what may go with its data: "shop" (a namespace), "observability/storage-loki-0" (a claim),
-                "widgets.example.org" (a definition). Data that is not named is kept.
+            layer: the inventory.
+            keep: the objects that the layer consists of now.
+            delete_data: data that may be deleted: "shop" (a namespace), "observability/storage-loki-0" (a claim),
+                "widgets.example.org" (a definition). Claims, namespaces that hold claims or objects of others, and
+                definitions with instances of others are kept unless they are named here.
+            timeout: seconds for all of it.
+            on_event: called after each rank of kinds.
 
         Returns:
-            kind, namespace, name, action: deleted, absent, or "kept, " and the reason. On a dry handle "would delete".
+            A row for each object. Columns:
+                kind, namespace, name: the object.
+                action: deleted, absent, or "kept, " and the reason; on a dry handle "would delete" instead of deleted.
 
         Raises:
-            KubeError: `keep` is empty, but the layer has objects: that is an uninstall.
-            WaitTimeout: naming the finalizer or condition that holds an object.
+            KubeError: `keep` is empty, but the layer has objects: use `uninstall`.
+            WaitTimeout: an object is not gone in time; names the finalizer or condition that holds it.
+            WrongCluster: the cluster is not the required platform's.
         """
         self._verify()
         return deletion.prune(
@@ -198,9 +226,10 @@ class Kube:
         timeout: float = 300,
         on_event: OnEvent | None = None,
     ) -> "pd.DataFrame":
-        """Delete everything that the layer applied, last first, and its inventory; arguments and table as of `prune`.
+        """Delete everything that the layer applied, in reverse order, and its inventory.
 
-        What is kept leaves the inventory, too: it is nobody's then, and its labels tell where it came from.
+        Arguments, table and errors are those of `prune`. Kept objects leave the inventory as well. They keep the
+        layer's label, so that a later call with `delete_data` finds them.
         """
         self._verify()
         return deletion.uninstall(self.api, layer, delete_data=delete_data, timeout=timeout, on_event=on_event)

@@ -6,7 +6,18 @@ from fnmatch import fnmatchcase
 from platformlib.errors import ApiError, KubeError
 from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.batch import combine_errors, each
-from platformlib.kube.objects import LAYER_LABEL, LEFTOVERS, Object, Objects, Reference, annotation, labels, reference
+from platformlib.kube.objects import (
+    ADOPTED,
+    DATA,
+    LAYER_LABEL,
+    LEFTOVERS,
+    Object,
+    Objects,
+    Reference,
+    annotation,
+    labels,
+    reference,
+)
 from platformlib.kube.session import NOT_FOUND
 
 CLAIM = ("v1", "PersistentVolumeClaim")
@@ -30,7 +41,7 @@ def held(api: Api, namespace: Object, going: frozenset[Reference], layer: str) -
         found = [obj for obj in _everything(api, namespace["metadata"]["name"]) if reference(obj) not in going]
     except KubeError as error:
         return f"cannot see what it holds: {str(error).splitlines()[0]}"
-    claims = [obj for obj in found if (obj["apiVersion"], obj["kind"]) == CLAIM]
+    claims = [obj for obj in found if _is_claim(obj)]
     others = [obj for obj in found if obj not in claims and _of_others(obj, namespace, layer)]
     words = [*_count(others, "object", " of others"), *_count(claims, "claim")]
     return f"holds {' and '.join(words)}" if words else ""
@@ -50,6 +61,23 @@ def instances(api: Api, definition: Object, going: frozenset[Reference], layer: 
         return f"cannot see its instances: {str(error).splitlines()[0]}"
     others = [obj for obj in found if reference(obj) not in going and _of_others(obj, definition, layer)]
     return "".join(f"has {words}" for words in _count(others, "instance", " of others"))
+
+
+def of_nobody(api: Api, namespace: Object) -> Objects:
+    """What a namespace holds that no layer applied, claims included; parts of other objects are left out.
+
+    Raises:
+        KubeError: a kind cannot be listed.
+    """
+    return [
+        obj
+        for obj in _everything(api, namespace["metadata"]["name"])
+        if not labels(obj).get(LAYER_LABEL) and (_is_claim(obj) or _of_others(obj, namespace, ""))
+    ]
+
+
+def _is_claim(obj: Object) -> bool:
+    return (obj["apiVersion"], obj["kind"]) == CLAIM
 
 
 def _count(found: Objects, noun: str, rest: str = "") -> list[str]:
@@ -78,8 +106,10 @@ def _listed(api: Api, api_version: str, kind: str, namespace: str) -> Objects:
 
 
 def _of_others(obj: Object, inside: Object, layer: str) -> bool:
-    """Not the layer's, not a part of something else that is counted, not made by the cluster or by known programs."""
+    """Adopted, or data, or neither the layer's nor made by another object, the cluster or a known program."""
     metadata, kind = obj["metadata"], obj["kind"]
+    if annotation(obj, ADOPTED) or annotation(obj, DATA) == "true":
+        return True
     if labels(obj).get(LAYER_LABEL) == layer or metadata.get("ownerReferences"):
         return False
     if (kind, metadata["name"]) in MADE_FOR_ALL or annotation(obj, TOKEN):

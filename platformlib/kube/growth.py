@@ -79,17 +79,24 @@ def _sizes(obj: Object) -> Sizes:
 
 def with_live_sizes(obj: Object, live: Object) -> Object:
     """The object with the live templates' sizes: what the server can judge by a dry run."""
-    now = _sizes(live)
+    return _resized(obj, _sizes(live))
 
-    def at_live_size(template: Object) -> Object:
-        size = now.get(template["metadata"]["name"])
+
+def grown(merged: Object, growths: tuple[Growth, ...]) -> Object:
+    """What a dry run answered, with the sizes that are to come."""
+    return _resized(merged, {each.template: each.size for each in growths})
+
+
+def _resized(obj: Object, sizes: Sizes) -> Object:
+    def resized(template: Object) -> Object:
+        size = sizes.get(template["metadata"]["name"])
         if size is None:
             return template
         resources = template["spec"].get("resources") or {}
         requests = {**(resources.get("requests") or {}), "storage": size}
         return {**template, "spec": {**template["spec"], "resources": {**resources, "requests": requests}}}
 
-    return {**obj, "spec": {**obj["spec"], TEMPLATES: [at_live_size(each) for each in obj["spec"][TEMPLATES]]}}
+    return {**obj, "spec": {**obj["spec"], TEMPLATES: [resized(each) for each in obj["spec"][TEMPLATES]]}}
 
 
 def expansions(api: Api, ref: Reference, growths: tuple[Growth, ...]) -> list[Expansion]:

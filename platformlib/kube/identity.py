@@ -126,16 +126,18 @@ class Guard:
     def __call__(self) -> None:
         """Raises: WrongCluster, KubeError."""
         with self._lock:
-            api = self._api()
-            if time.monotonic() - self._verified < FRESH and self._credentials is api.session.credentials:
-                return
-            self.verify(unclaimed=False)
-            # Credentials that are read again may lead elsewhere: they are other objects then.
-            self._verified, self._credentials = time.monotonic(), api.session.credentials
+            # Credentials that were read again may lead elsewhere; they are another object then.
+            same = self._credentials is self._api().session.credentials
+            if not same or time.monotonic() - self._verified > FRESH:
+                self.verify(unclaimed=False)
 
     def verify(self, *, unclaimed: bool) -> None:
-        """Verify now."""
-        verify(self._api(), self.name, self.distribution, unclaimed=unclaimed)
+        """Verify now. Raises: WrongCluster, KubeError."""
+        api = self._api()
+        credentials = api.session.credentials
+        verify(api, self.name, self.distribution, unclaimed=unclaimed)
+        if not unclaimed:
+            self._verified, self._credentials = time.monotonic(), credentials
 
 
 def _wrong(api: Api, wanted: Identity, found: Identity | None) -> WrongCluster:

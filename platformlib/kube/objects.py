@@ -1,5 +1,6 @@
 """Objects as dicts: read from YAML, their references, their order, the labels that every object of the platform has."""
 
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -123,6 +124,15 @@ def by_rank(references: Iterable[Reference]) -> list[list[Reference]]:
     for ref in sorted(set(references)):
         ranked.setdefault(ref.rank, []).append(ref)
     return [ranked[rank] for rank in sorted(ranked)]
+
+
+# Terminals obey these: escape sequences, and marks that turn the direction of the text.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A cluster's own words, such as a log line, so that a terminal shows them and does not obey them."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def labels(obj: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""When an object is ready: one rule a kind, on plain objects. What a rule needs to know of others it asks of a view."""
+"""When an object is ready: a table of rules by kind, on plain objects. A rule sees other objects through a view."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from platformlib.kube import workloads
 from platformlib.kube.objects import Object, Objects
-from platformlib.kube.workloads import Trouble, pod_trouble
+from platformlib.kube.workloads import Failure, pod_failure
 
 
 class View(Protocol):
@@ -18,18 +18,21 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether an object is ready; `detail` says how far it is, `trouble` what keeps it."""
+    """Whether an object is ready; `detail` says how far it is, `failure` why it is not."""
 
     ready: bool
     detail: str
-    trouble: Trouble | None = None
+    failure: Failure | None = None
 
 
 Rule = Callable[[Object, View], Readiness]
 
 
 def assess(obj: Object | None, view: View) -> Readiness:
-    """The rule of its kind; a kind without a rule is ready when its Ready or Available condition is, or it has none."""
+    """By the rule of its kind. An object of another kind is ready by its condition Ready or Available.
+
+    What has neither is there, and no more can be said: its detail is "exists".
+    """
     if obj is None:
         return Readiness(False, "does not exist")
     if obj["metadata"].get("deletionTimestamp"):
@@ -83,7 +86,7 @@ def workload(obj: Object, view: View) -> Readiness:
         return Readiness(False, reason)
     namespace = obj["metadata"]["namespace"]
     return Readiness(
-        False, reason, workloads.trouble(obj, view.list("v1", "Pod", namespace), view.list("v1", "Event", namespace))
+        False, reason, workloads.failure(obj, view.list("v1", "Pod", namespace), view.list("v1", "Event", namespace))
     )
 
 
@@ -91,32 +94,32 @@ def job(obj: Object, view: View) -> Readiness:
     """Complete; Failed is final."""
     failed = condition(obj, "Failed")
     if failed.get("status") == "True":
-        return Readiness(False, said(failed), Trouble("failed", said(failed), 0))
+        return Readiness(False, said(failed), Failure("failed", said(failed), 0))
     done, status = condition(obj, "Complete").get("status") == "True", obj.get("status") or {}
     counts = ", ".join(f"{status.get(key, 0)} {key}" for key in ("active", "succeeded", "failed"))
     if done:
         return Readiness(True, counts)
     namespace = obj["metadata"]["namespace"]
     return Readiness(
-        False, counts, workloads.trouble(obj, view.list("v1", "Pod", namespace), view.list("v1", "Event", namespace))
+        False, counts, workloads.failure(obj, view.list("v1", "Pod", namespace), view.list("v1", "Event", namespace))
     )
 
 
 def pod(obj: Object, _: View) -> Readiness:
-    """Ready, or ended well."""
+    """Ready, or Succeeded."""
     status = obj.get("status") or {}
     phase = status.get("phase", "Pending")
     if phase == "Succeeded" or condition(obj, "Ready").get("status") == "True":
         return Readiness(True, phase)
     words = f"{phase} {status.get('reason', '')} {status.get('message', '')}".strip()
-    return Readiness(False, words, Trouble("failed", words, 0) if phase == "Failed" else pod_trouble(obj))
+    return Readiness(False, words, Failure("failed", words, 0) if phase == "Failed" else pod_failure(obj))
 
 
 def claim(obj: Object, view: View) -> Readiness:
-    """Bound; or of a class that binds at the first consumer, and none is there."""
+    """Bound; or unbound because its class waits for the first consumer."""
     phase, spec = (obj.get("status") or {}).get("phase", "Pending"), obj["spec"]
     if phase == "Lost":
-        return Readiness(False, phase, Trouble("lost", "its volume is gone", 0))
+        return Readiness(False, phase, Failure("lost", "its volume is gone", 0))
     if phase == "Bound":
         return Readiness(True, f"Bound to {spec.get('volumeName', '')}")
     classes = view.list("storage.k8s.io/v1", "StorageClass")

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ import urllib3
 
 from platformlib.errors import ApiError, DryRunRefused, KubeError
 from platformlib.kube.credentials import Credentials
+from platformlib.kube.objects import printable
 
 TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
+WHOLE_WITHIN = 120.0  # seconds for the body of one answer, however slowly it comes
 CONNECTIONS = 32  # kept open at most
 RETRY_TIMEOUT = 45.0  # seconds of retries while a control plane restarts
 SUCCESS = range(200, 300)
@@ -70,10 +73,11 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Response:
-    """An answer that was read to its end."""
+    """An answer that was read to its end. `warnings` are those of the server and of its admission webhooks."""
 
     status: int
     content: bytes
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> Any:
         """The decoded body. Raises: KubeError when it is no JSON."""
@@ -220,10 +224,15 @@ class Session:
             # Asked for each sending: credentials that were read again may lead to another cluster.
             self.permit(method, path, params)
             sent = {**headers, **own.headers()}
-            return pool.request(method, f"{own.server}{url}", body=body, headers=sent, redirect=False)
+            whole = f"{own.server}{url}"
+            return pool.request(method, whole, body=body, headers=sent, redirect=False, preload_content=False)
 
         answer = self.connection.send(send)
-        response = Response(answer.status, answer.data)
+        response = Response(
+            answer.status,
+            _read(answer, time.monotonic() + WHOLE_WITHIN),
+            tuple(answer.headers.getlist("Warning")),
+        )
         if response.status not in SUCCESS:
             raise _refusal(response, answer.reason or "", self.credentials)
         return response
@@ -234,6 +243,18 @@ class Session:
             fix = f"the certificate of {server} is not of this kubeconfig's authority: is it another cluster's?"
             return KubeError(f"{server}: {error}", fix=fix)
         return KubeError(f"{server} does not answer: {error}", fix="is the control plane up, and reachable from here?")
+
+
+def _read(answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """The whole body. Raises: urllib3.exceptions.TimeoutError when it is not there in time."""
+    parts = []
+    while part := answer.read1():
+        parts.append(part)
+        if time.monotonic() > deadline:
+            answer.close()
+            raise urllib3.exceptions.TimeoutError(f"the answer was not whole after {WHOLE_WITHIN:.0f} s")
+    answer.release_conn()
+    return b"".join(parts)
 
 
 def _is_transient(error: Exception) -> bool:
@@ -253,7 +274,7 @@ def _refusal(response: Response, phrase: str, credentials: Credentials) -> ApiEr
         status = {"message": response.text[:500]}
     code, details = response.status, status.get("details")
     causes = (details.get("causes") if isinstance(details, dict) else None) or []
-    message = str(status.get("message") or phrase)
+    message = printable(str(status.get("message") or phrase))
     fix = _fix(code, credentials)
     return ApiError(message, status=code, reason=str(status.get("reason") or ""), causes=causes, fix=fix)
 

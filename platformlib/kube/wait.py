@@ -10,10 +10,10 @@ from platformlib.errors import ApiError, KubeError, TerminalCondition, WaitTimeo
 from platformlib.kube import events
 from platformlib.kube.api import Api, UnknownKindError
 from platformlib.kube.batch import OnEvent, Progress, frame
-from platformlib.kube.objects import Object, Objects, Reference
+from platformlib.kube.objects import Object, Objects, Reference, printable
 from platformlib.kube.readiness import Readiness, assess
 from platformlib.kube.session import FORBIDDEN, GONE, SERVER_ERROR, TOO_MANY
-from platformlib.kube.workloads import CRASHES, Trouble, selected
+from platformlib.kube.workloads import CRASHES, Failure, selected
 from platformlib.polling import poll
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Key = tuple[Reference, str, str, str]
 def wait(api: Api, refs: Sequence[Reference], *, timeout: float, on_event: OnEvent | None = None) -> "pd.DataFrame":
     """See `Kube.wait`."""
     waiting, tell = Waiting(sorted(set(refs), key=lambda ref: ref.order)), _teller(on_event)
-    hasty = api.with_retry_timeout(min(REPORT, timeout))
+    hasty = api.with_retry_timeout(min(REPORT, max(timeout, INTERVAL)))
 
     def look() -> bool:
         if final := waiting.look(hasty):
@@ -81,7 +81,7 @@ class Waiting:
             for ref in self.pending:
                 self.states[ref] = Readiness(False, str(error).splitlines()[0])
             return []
-        return [ref for ref in self.pending if self.failures.final(ref, self.states[ref].trouble, self.elapsed)]
+        return [ref for ref in self.pending if self.failures.final(ref, self.states[ref].failure, self.elapsed)]
 
     def table(self) -> "pd.DataFrame":
         """The result table as it stands."""
@@ -92,7 +92,7 @@ class Waiting:
         return frame(rows, COLUMNS)
 
     def report(self) -> Progress:
-        """Who is not ready, and why."""
+        """Which objects are not ready, and why."""
         waiting = "; ".join(f"{ref}: {_line(self.states[ref])}" for ref in self.pending[:SHOWN])
         more = f"; and {len(self.pending) - SHOWN} more" if len(self.pending) > SHOWN else ""
         done = len(self.states) - len(self.pending)
@@ -138,26 +138,26 @@ class FailureTracker:
     _since: dict[Key, float] = field(default_factory=dict)
     _restarts: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def final(self, ref: Reference, trouble: Trouble | None, now: float) -> bool:
+    def final(self, ref: Reference, failure: Failure | None, now: float) -> bool:
         """Whether the failure has lasted longer than its grace. `now` is in seconds of any steady clock."""
-        key = (ref, trouble.topic, trouble.pod, trouble.container) if trouble else None
+        key = (ref, failure.topic, failure.pod, failure.container) if failure else None
         # A failure that was interrupted starts anew.
         self._since = {known: since for known, since in self._since.items() if known[0] != ref or known == key}
-        if trouble is None or key is None:
+        if failure is None or key is None:
             return False
         since = self._since.setdefault(key, now)
-        return self._crashed(trouble) or (trouble.grace is not None and now - since >= trouble.grace)
+        return self._crashed(failure) or (failure.grace is not None and now - since >= failure.grace)
 
-    def _crashed(self, trouble: Trouble) -> bool:
+    def _crashed(self, failure: Failure) -> bool:
         """A crash loop is final after some restarts, if one more was seen: an old one may just have been fixed."""
-        if not trouble.crashing:
+        if not failure.crashing:
             return False
-        first = self._restarts.setdefault((trouble.pod, trouble.container), trouble.restarts)
-        return trouble.restarts >= CRASHES and trouble.restarts > first
+        first = self._restarts.setdefault((failure.pod, failure.container), failure.restarts)
+        return failure.restarts >= CRASHES and failure.restarts > first
 
 
 def _line(state: Readiness) -> str:
-    return f"{state.detail}; {state.trouble.detail}" if state.trouble else state.detail
+    return printable(f"{state.detail}; {state.failure.detail}" if state.failure else state.detail)
 
 
 def _message(api: Api, waiting: Waiting, refs: Sequence[Reference], heading: str) -> str:
@@ -168,7 +168,7 @@ def _message(api: Api, waiting: Waiting, refs: Sequence[Reference], heading: str
 def _explained(api: Api, ref: Reference, state: Readiness) -> str:
     """The newest warning of the object or its pods, and the last lines of a container that crashed."""
     try:
-        return "".join([_warning(api, ref), _last_lines(api, ref, state.trouble)])
+        return printable("".join([_warning(api, ref), _last_lines(api, ref, state.failure)]))
     except KubeError:
         return ""  # the cause itself has been named; this would have been more of it
 
@@ -188,12 +188,12 @@ def _warning(api: Api, ref: Reference) -> str:
     return f"\n      last warning, {age:.0f} s ago: {event.get('reason')}: {(event.get('message') or '').strip()}"
 
 
-def _last_lines(api: Api, ref: Reference, trouble: Trouble | None) -> str:
-    if not (trouble and trouble.crashing):
+def _last_lines(api: Api, ref: Reference, failure: Failure | None) -> str:
+    if not (failure and failure.crashing):
         return ""
     for previous in (True, False):
         try:
-            text = events.logs(api, ref.namespace, trouble.pod, trouble.container, tail=LINES, previous=previous)
+            text = events.logs(api, ref.namespace, failure.pod, failure.container, tail=LINES, previous=previous)
         except KubeError:
             continue
         return "".join(f"\n      | {line}" for line in text.splitlines()[-LINES:])

@@ -1,4 +1,4 @@
-"""How far a pod, Deployment, StatefulSet or DaemonSet has come, what keeps it, and whether waiting can help."""
+"""Progress and failures of pods, Deployments, StatefulSets and DaemonSets, and whether waiting can help."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +23,11 @@ CRASHES = 4  # restarts after which a crash loop is final, if one of them was se
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A cause. `grace` is the seconds after which it is final; None: waiting may mend it.
+class Failure:
+    """Why something is not ready.
 
-    `topic` stays the same while the words change, such as from ErrImagePull to ImagePullBackOff.
+    `grace` is the number of seconds after which it is final; None: it may always pass. `topic` stays the same while
+    the words change, such as from ErrImagePull to ImagePullBackOff.
     """
 
     topic: str
@@ -38,42 +39,42 @@ class Trouble:
     crashing: bool = False
 
 
-def pod_trouble(pod: Object) -> Trouble | None:
-    """The gravest cause why a pod is not ready."""
+def pod_failure(pod: Object) -> Failure | None:
+    """The worst failure of a pod."""
     found = [*_containers(pod), *_unscheduled(pod)]
     return max(found, key=lambda each: (each.crashing, each.grace is not None), default=None)
 
 
-def worst(pods: Iterable[Object]) -> Trouble | None:
-    """The gravest cause among pods."""
-    found = [each for pod in pods if (each := pod_trouble(pod))]
+def worst(pods: Iterable[Object]) -> Failure | None:
+    """The worst failure among pods."""
+    found = [each for pod in pods if (each := pod_failure(pod))]
     return max(found, key=lambda each: (each.grace is not None, each.crashing, each.restarts), default=None)
 
 
-def _unscheduled(pod: Object) -> Iterator[Trouble]:
+def _unscheduled(pod: Object) -> Iterator[Failure]:
     """Never final: a node may join, another pod may leave."""
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             name, said = pod["metadata"]["name"], condition.get("message", "")
-            yield Trouble("Unschedulable", f"pod {name}: {condition.get('reason', 'Unschedulable')}: {said}", pod=name)
+            yield Failure("Unschedulable", f"pod {name}: {condition.get('reason', 'Unschedulable')}: {said}", pod=name)
 
 
-def _containers(pod: Object) -> Iterator[Trouble]:
+def _containers(pod: Object) -> Iterator[Failure]:
     status = pod.get("status") or {}
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         if found := _container(pod["metadata"]["name"], container):
             yield found
 
 
-def _container(pod: str, status: Mapping[str, Any]) -> Trouble | None:
+def _container(pod: str, status: Mapping[str, Any]) -> Failure | None:
     name, restarts = status["name"], status.get("restartCount", 0)
     waiting = (status.get("state") or {}).get("waiting") or {}
     reason, where = waiting.get("reason", ""), f"pod {pod}, container {name}"
     if reason == "CrashLoopBackOff" or (restarts and not status.get("ready")):
         detail = f"{where}: {restarts} restarts; {_last_end(status)}"
-        return Trouble("crash", detail, None, pod, name, restarts, crashing=True)
+        return Failure("crash", detail, None, pod, name, restarts, crashing=True)
     if reason in STUCK:
-        return Trouble("stuck", f"{where}: {reason}: {waiting.get('message', '')}", STUCK[reason], pod, name)
+        return Failure("stuck", f"{where}: {reason}: {waiting.get('message', '')}", STUCK[reason], pod, name)
     return None
 
 
@@ -84,7 +85,7 @@ def _last_end(status: Mapping[str, Any]) -> str:
 
 
 def selected(pods: Iterable[Object], selector: Mapping[str, Any] | None) -> Objects:
-    """The pods that a label selector chooses and that are not on their way out."""
+    """The pods that a label selector chooses, without terminating ones."""
     return [
         pod
         for pod in pods
@@ -119,18 +120,18 @@ def latest(pods: Objects) -> Objects:
     return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get("pod-template-hash") == template]
 
 
-# Conditions of a Deployment that its controller will not leave by itself, and the seconds in which it still might:
-# on a second run they are there from the first, while their cause may have been mended.
+# Conditions of a Deployment that stay until something changes, and the seconds in which they may still pass: a second
+# run finds those of the first, and their cause may have been fixed.
 REFUSED = "FailedCreate"  # a quota or an admission rule refuses the pods
 FINAL = {
     ("Progressing", "ProgressDeadlineExceeded"): 60.0,
     ("ReplicaFailure", REFUSED): 30.0,
 }
-RECENT = timedelta(minutes=2)  # an older event may tell of what has been mended
+RECENT = timedelta(minutes=2)  # the cause of an older event may have been fixed
 
 
 def _counts(obj: Object) -> dict[str, int]:
-    """wanted, updated, available, total: the three kinds have names of their own for these."""
+    """wanted, updated, available, total: each kind has other names for these."""
     status, spec = obj.get("status") or {}, obj["spec"]
     if obj["kind"] == "DaemonSet":
         names = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable", "currentNumberScheduled")
@@ -169,33 +170,33 @@ def _to_update(obj: Object, wanted: int) -> int:
     return max(0, wanted - ((strategy.get("rollingUpdate") or {}).get("partition") or 0))
 
 
-def trouble(obj: Object, pods: Objects, events: Objects) -> Trouble | None:
-    """Its own final condition, else the gravest cause among its pods, else that they are refused."""
+def failure(obj: Object, pods: Objects, events: Objects) -> Failure | None:
+    """Its own final condition, else the worst failure among its pods, else that its pods are refused."""
     own = selected(pods, obj["spec"].get("selector"))
     of_own, of_parts = _condition(obj), worst(latest(own)) or _refused(obj, own, events)
     if of_own and of_parts:
-        return Trouble(of_own.topic, f"{of_own.detail}; {of_parts.detail}", of_own.grace, of_parts.pod)
+        return Failure(of_own.topic, f"{of_own.detail}; {of_parts.detail}", of_own.grace, of_parts.pod)
     return of_own or of_parts
 
 
-def _refused(obj: Object, pods: Objects, events: Objects) -> Trouble | None:
+def _refused(obj: Object, pods: Objects, events: Objects) -> Failure | None:
     """Only a Deployment has a condition for it; the others have an event."""
     wanted = _counts(obj)["wanted"] if obj["kind"] != "Job" else 1
     about = [each for each in events if each.get("reason") == REFUSED and _same(each["involvedObject"], obj)]
     newest = max(about, key=seen_at, default=None)
     if newest is None or len(pods) >= wanted or datetime.now(UTC) - seen_at(newest) > RECENT:
         return None
-    return Trouble(REFUSED, f"{REFUSED}: {newest.get('message', '')}", FINAL["ReplicaFailure", REFUSED])
+    return Failure(REFUSED, f"{REFUSED}: {newest.get('message', '')}", FINAL["ReplicaFailure", REFUSED])
 
 
 def _same(about: dict[str, Any], obj: Object) -> bool:
     return (about.get("kind"), about.get("name")) == (obj["kind"], obj["metadata"]["name"])
 
 
-def _condition(obj: Object) -> Trouble | None:
+def _condition(obj: Object) -> Failure | None:
     for each in (obj.get("status") or {}).get("conditions") or []:
         grace = FINAL.get((each["type"], each.get("reason", "")))
         broken = each["status"] == ("True" if each["type"] == "ReplicaFailure" else "False")
         if grace is not None and broken:
-            return Trouble(each["reason"], f"{each['reason']}: {each.get('message', '')}", grace)
+            return Failure(each["reason"], f"{each['reason']}: {each.get('message', '')}", grace)
     return None

@@ -1,5 +1,6 @@
 """The lab as a whole: up, status, ssh, cut_power, down. Each can be repeated, and goes on where it was stopped."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,7 +83,8 @@ class Lab:
         if record is None and (others := owned_by_others(self.name)):
             raise LabError(
                 f"{self.name} is the name of a platform that is no lab: {', '.join(map(str, others))}",
-                fix="give the lab another name; or, if no platform uses them, move these files away",
+                fix="give the lab another name; or, if no platform uses these files, move them away (earlier versions "
+                "kept a lab's there)",
             )
         taken = host.taken(record, self.name)
         network, why = host.choose(cluster.network.nodes, taken, (cluster.network.pods, cluster.network.services))
@@ -212,6 +214,8 @@ def remove(name: str, on_event: OnEvent = _silent) -> bool:
         names = ", ".join(record.name for record in records()) or "none"
         on_event(f"there is no lab {name}; labs of this state folder: {names}")
         return False
+    if os.geteuid() != 0:
+        raise LabError(f"not root, so the lab {name} cannot be removed", fix="run it as root")
     hang_up()
     with host.lock(on_event):
         if record := _to_remove(name):

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from platformlib import checks
+from platformlib.components.rendering import Object
 from platformlib.errors import ClusterError, KubeError, PlatformError
 from platformlib.kube import reference
 from platformlib.kube.objects import LAYER_LABEL
 from platformlib.layers import data
 from platformlib.layers.model import Layer, chosen, layer, layers
-from platformlib.layers.proofs import proofs
-from platformlib.layers.render import Object, render
-from platformlib.layers.steps import Steps
+from platformlib.layers.render import proofs, render, stages
+from platformlib.layers.steps import Steps, changes
+from platformlib.security.observe import observed
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,15 +35,23 @@ class Installed:
     Args:
         kube: the cluster; one with `dry_run` makes every verb a dry run. None: a dry run without a cluster.
         steps: receives the time and result of each verb.
+        ahead: checks that were begun before their turn.
         skipped: why the layer is not worked on; then every verb but `uninstall` does nothing and returns the reason.
     """
 
     def __init__(
-        self, layer: Layer, settings: Settings, kube: "Kube | None", *, steps: Steps | None = None, skipped: str = ""
+        self,
+        layer: Layer,
+        settings: Settings,
+        kube: "Kube | None",
+        *,
+        steps: Steps | None = None,
+        ahead: checks.Ahead | None = None,
+        skipped: str = "",
     ) -> None:
         self.layer, self.settings, self.skipped = layer, settings, skipped
         self.name = layer.name
-        self._kube, self._steps = kube, steps or Steps()
+        self._kube, self._steps, self._ahead = kube, steps or Steps(), ahead or checks.Ahead()
 
     def __repr__(self) -> str:
         return f"Installed({self.name}: {self.summary})"
@@ -64,9 +74,16 @@ class Installed:
         parts = ", ".join(each.name for each in self.layer.wanted(self.settings))
         return self.skipped or parts or "nothing to install"
 
+    @cached_property
+    def _observed(self) -> Settings:
+        """The settings, with what was read from a cluster that others installed."""
+        if self._kube is None or not self.layer.wanted(self.settings):
+            return self.settings
+        return observed(self.settings, self._kube)
+
     def render(self) -> list[Object]:
         """Its objects, in the order of applying; none when the distribution brings all of it."""
-        return render(self.layer, self.settings)
+        return render(self.layer, self._observed)
 
     def diff(self) -> "pd.DataFrame":
         """What applying would change, field by field; changes nothing.
@@ -74,9 +91,11 @@ class Installed:
         Returns:
             Columns: kind, namespace, name, field, live, wanted.
         """
+        objects = self.render()
         if self._kube is None:
-            return _rows(self.render(), field="", live="(absent)", wanted="(present)")
-        return self._kube.diff(self.render(), layer=self.name, expected=self._earlier())
+            return _rows(objects, field="", live="(absent)", wanted="(present)")
+        # Without a layer, nothing counts as surplus: a layer that renders nothing is not pruned either.
+        return self._kube.diff(objects, layer=self.name if objects else None, expected=self._earlier())
 
     def apply(self, *, take_ownership: bool = False) -> "pd.DataFrame":
         """Apply its objects, then delete what it once applied and no longer renders.
@@ -102,35 +121,51 @@ class Installed:
         import pandas as pd
 
         objects = self.render()
+        how: dict[str, Any] = {
+            "layer": self.name,
+            "adopt": frozenset(self.settings.adopt),
+            "take_ownership": take_ownership,
+        }
         if not kube.dry_run:
             self._require_needs()
         with kube.lock(LOCK):
-            applied = kube.apply(
-                objects,
-                layer=self.name,
-                adopt=frozenset(self.settings.adopt),
-                expected=self._earlier(),
-                take_ownership=take_ownership,
-                on_event=tell,
-            )
+            if kube.dry_run:
+                applied = [kube.apply(objects, expected=self._earlier(), on_event=tell, **how)]
+            else:
+                applied = self._in_stages(kube, objects, tell, how)
             pruned = self._pruned(kube, objects, tell)
-        return pd.concat([each for each in (applied, pruned) if len(each)] or [applied], ignore_index=True)
+        done = pd.concat([each for each in (*applied, pruned) if len(each)] or applied, ignore_index=True)
+        if changes(done):
+            self._ahead.drop()
+        return done
+
+    def _in_stages(
+        self, kube: "Kube", objects: list[Object], tell: Callable[[object], None], how: dict[str, Any]
+    ) -> "list[pd.DataFrame]":
+        """Apply a stage, and wait until what it changed is ready before the next. All stages are planned first."""
+        first, *later = stages(self.layer, self._observed, objects)
+        if later:
+            kube.apply([obj for part in later for obj in part], expected=objects, dry_run=True, **how)
+        applied = [kube.apply(first, on_event=tell, **how)]
+        for before, part in zip([first, *later], later, strict=False):
+            if changes(applied[-1]):
+                kube.wait(before, timeout=READY_WITHIN, on_event=tell)
+            applied.append(kube.apply(part, on_event=tell, **how))
+        return applied
 
     def _earlier(self) -> list[Object]:
         """The objects of the layers before it: a plan may rely on them before they are applied."""
-        if not self.dry_run or self.name not in self.settings.layers:
+        if self.name not in self.settings.layers:
             return []
-        return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self.settings)]
+        return [obj for each in chosen(self.settings.layers, self.name)[:-1] for obj in render(each, self._observed)]
 
     def _pruned(self, kube: "Kube", objects: list[Object], tell: Callable[[object], None]) -> "pd.DataFrame":
         """Delete what is no longer rendered. A layer that renders nothing at all is only removed by `uninstall`."""
         import pandas as pd
 
-        recorded, kept = kube.inventory(self.name), {reference(obj).identity for obj in objects}
         if not objects:
-            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in recorded]
+            rows = [ref.row | {"action": f"kept, {self.name} renders nothing"} for ref in kube.inventory(self.name)]
             return pd.DataFrame(rows, columns=["kind", "namespace", "name", "action"])
-        data.retain(kube, [ref for ref in recorded if ref.identity not in kept])
         return kube.prune(self.name, objects, on_event=tell)
 
     def wait(self, timeout: float = READY_WITHIN) -> "pd.DataFrame":
@@ -163,7 +198,7 @@ class Installed:
 
     def checks(self) -> list[checks.Check]:
         """What proves it."""
-        return proofs(self.name, self.settings, self.kube)
+        return proofs(self.layer, self.settings, self.kube)
 
     def verify(self) -> "pd.DataFrame":
         """Run its checks. A dry run asks nothing, since checks work by use: they make pods and claims.
@@ -177,7 +212,19 @@ class Installed:
         with self._steps.step(self.name, "verify") as step:
             if self.skipped or self.dry_run:
                 return step.done(self._skip("verify"))
-            return step.done(checks.verify(checks.run(self.checks())))
+            return step.done(checks.verify(self._ahead.run(self.name, self.checks())))
+
+    def require_installed(self) -> None:
+        """Refuse a name that is neither in the cluster nor in the parameters. Raises: PlatformError.
+
+        A layer of the parameters may be removed twice.
+        """
+        if self.name in self.settings.layers or self.kube.inventory(self.name):
+            return
+        there = ", ".join(inventories(self.kube)) or "none"
+        raise PlatformError(
+            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
+        )
 
     def uninstall(self, *, delete_data: tuple[str, ...] = (), timeout: float = 300) -> "pd.DataFrame":
         """Delete what it applied, by its inventory in the cluster: it need not be in the parameters any more.
@@ -189,15 +236,14 @@ class Installed:
             Columns: kind, namespace, name, action.
 
         Raises:
-            PlatformError: it is not installed; another layer needs it; `delete_data` names what is not there.
+            PlatformError: it is not installed, or another layer needs it.
             WrongCluster: the cluster is not claimed by this platform.
             WaitTimeout: names what holds an object.
         """
         with self._steps.step(self.name, "uninstall") as step:
             kube = self.kube
-            self._require_installed()
+            self.require_installed()
             self._require_unneeded()
-            data.table(kube, delete_data)
             with kube.lock(LOCK):
                 return step.done(
                     data.uninstall(kube, self.name, delete_data=delete_data, timeout=timeout, on_event=step.tell)
@@ -212,15 +258,6 @@ class Installed:
         for need in map(layers().__getitem__, self.layer.needs):
             if render(need, self.settings) and not self.kube.inventory(need.name):
                 raise PlatformError(f"layer {self.name} needs {need.name}", fix=f"install {need.name} first")
-
-    def _require_installed(self) -> None:
-        """What the parameters name may be removed twice; any other name without objects is a mistake."""
-        if self.name in self.settings.layers or self.kube.inventory(self.name):
-            return
-        there = ", ".join(inventories(self.kube)) or "none"
-        raise PlatformError(
-            f"layer {self.name} is not installed, and not among the platform's layers", fix=f"installed: {there}"
-        )
 
     def _require_unneeded(self) -> None:
         dependents = [each.name for each in layers().values() if self.name in (*each.needs, *each.under)]
@@ -257,7 +294,7 @@ class Stack:
         self, settings: Settings, kube: "Kube | None", *, until: str | None = None, steps: Steps | None = None
     ) -> None:
         self.settings, self.kube = settings, kube
-        self._until, self._steps = until, steps or Steps()
+        self._until, self._steps, self._ahead = until, steps or Steps(), checks.Ahead()
         self.names = [each.name for each in chosen(settings.layers, until)]
 
     def __repr__(self) -> str:
@@ -276,11 +313,14 @@ class Stack:
         Raises:
             PlatformError: neither this version nor the cluster knows the layer.
         """
-        return Installed(self._layer(name), self.settings, self.kube, steps=self._steps, skipped=self._why_not(name))
+        skipped = self._why_not(name)
+        return Installed(
+            self._layer(name), self.settings, self.kube, steps=self._steps, ahead=self._ahead, skipped=skipped
+        )
 
     def _layer(self, name: str) -> Layer:
         if name not in layers() and self.kube is not None and name in inventories(self.kube):
-            return Layer(name, "installed by another version", (), ())
+            return Layer(name, "installed by another version", ())
         return layer(name)
 
     def _why_not(self, name: str) -> str:
@@ -315,6 +355,24 @@ class Stack:
             rows.append({"layer": each.name, "objects": objects, **counts, "seconds": seconds})
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
+    def prove_ahead(self) -> "pd.DataFrame":
+        """Begin the proofs of layers that are installed and need no order; `verify` of a layer takes their results.
+
+        A change that `apply` of any layer makes afterwards discards them.
+
+        Returns:
+            Columns: layer, check.
+        """
+        import pandas as pd
+
+        rows = []
+        for each in self:
+            if not each.dry_run and each.kube.inventory(each.name):
+                found = each.checks()
+                self._ahead.begin(each.name, found)
+                rows += [[each.name, check.name] for check in found if check.anytime]
+        return pd.DataFrame(rows, columns=["layer", "check"])
+
     def diff(self) -> "pd.DataFrame":
         """layer, kind, namespace, name, field, live, wanted: what installing would change. Changes nothing."""
         return _labelled([(each.name, each.diff()) for each in self])
@@ -334,7 +392,6 @@ class Stack:
         """
         if self.kube is None:
             raise ClusterError(NO_CLUSTER)
-        data.table(self.kube, delete_data)
         names = inventories(self.kube)
         return _labelled([(name, self[name].uninstall(delete_data=delete_data, timeout=timeout)) for name in names])
 

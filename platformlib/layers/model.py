@@ -1,71 +1,48 @@
-"""The layers as data: what each needs, and which components it has on which distribution."""
+"""The layers: what each needs, which components it has, and what is in it on one platform."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 
-import yaml
-
+from platformlib import component, composition
+from platformlib.component import Component
 from platformlib.errors import PlatformError
 from platformlib.settings import Settings
 
 
 @dataclass(frozen=True)
-class Component:
-    """A folder of manifests. `distributions` is where it is needed; None: everywhere."""
-
-    name: str
-    distributions: frozenset[str] | None = None
-
-    def wanted(self, settings: Settings) -> bool:
-        """Whether the distribution does not bring it."""
-        return self.distributions is None or settings.cluster.distribution in self.distributions
-
-
-@dataclass(frozen=True)
 class Layer:
-    """A part of the platform that is installed, proven and removed as one."""
+    """A part of the platform that is installed, proven and removed as one.
+
+    `under` are layers that it does not need, but that have to go after it where they are part of the platform.
+    """
 
     name: str
     purpose: str
     needs: tuple[str, ...]
-    components: tuple[Component, ...]
     under: tuple[str, ...] = ()
 
+    def components(self, settings: Settings) -> list[Component]:
+        """All that the platform has in it, brought by the distribution or not."""
+        return [each for each in composition.components(settings) if each.layer == self.name]
+
     def wanted(self, settings: Settings) -> list[Component]:
-        """The components that this platform gets."""
-        return [component for component in self.components if component.wanted(settings)]
-
-    def has(self, component: str, settings: Settings) -> bool:
-        """Whether this platform gets the component."""
-        return component in {each.name for each in self.wanted(settings)}
-
-
-def manifests() -> Traversable:
-    """The folder of the package's manifests."""
-    return files("platformlib").joinpath("manifests")
-
-
-def _component(name: str, options: dict[str, list[str]]) -> Component:
-    distributions = options.get("distributions")
-    return Component(name, frozenset(distributions) if distributions is not None else None)
+        """The components that are installed from here."""
+        every = composition.installed(settings)
+        return [each for each in every if each.layer == self.name and each.renders]
 
 
 @cache
 def layers() -> dict[str, Layer]:
     """Every layer by its name, in the order of installing."""
-    table = yaml.safe_load(manifests().joinpath("layers.yaml").read_text("utf-8"))
     return {
         name: Layer(
             name,
-            row["purpose"],
-            tuple(row["needs"]),
-            tuple(_component(*item) for item in row["components"].items()),
-            tuple(row.get("under", ())),
+            row.purpose,
+            tuple(need for need in row.needs if not need.endswith("?")),
+            tuple(need.removesuffix("?") for need in row.needs if need.endswith("?")),
         )
-        for name, row in table.items()
+        for name, row in component.table().items()
     }
 
 
@@ -92,3 +69,16 @@ def chosen(names: Iterable[str], until: str | None = None) -> list[Layer]:
     if layer(until) not in ordered:
         raise PlatformError(f"layer {until} is not part of this platform", fix="add it to `platform.layers`")
     return ordered[: ordered.index(layer(until)) + 1]
+
+
+def stages(layer: Layer, settings: Settings) -> list[list[Component]]:
+    """The components of a layer in the steps of installing it: one waits until what it needs there is ready."""
+    left, done = layer.wanted(settings), list[list[Component]]()
+    while left:
+        waiting = {each.name for each in left}
+        step = [each for each in left if not waiting & set(each.needs)]
+        if not step:
+            raise PlatformError(f"layer {layer.name}: {', '.join(sorted(waiting))} need each other")
+        done.append(step)
+        left = [each for each in left if each not in step]
+    return done

@@ -27,6 +27,8 @@ echo "routes=$(ip -4 route show |
   awk '{r=$1} r ~ /^[a-z]/ {r=$2} $1 !~ /^(default|nexthop)$/ && r != "default" {printf "%s ", r}')"
 echo "listening=$(ss -Hltn 2>/dev/null | awk '{n=split($4,a,":"); printf "%s ", a[n]}')"
 echo "member=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
+echo "marks=$(for mark in done started; do [ -e /etc/platformlib/kubeadm.$mark ] && printf '%s ' $mark; done)"
+echo "kubelet_path=$(readlink -f "$(command -v kubelet)" 2>/dev/null)"
 echo "ca=$(sha256sum /etc/kubernetes/pki/ca.crt 2>/dev/null | cut -c1-16)"
 echo "container=$(systemd-detect-virt --container 2>/dev/null || true)"
 echo "oom=$(sh -c 'echo -500 > /proc/self/oom_score_adj' 2>/dev/null && echo yes || echo no)"
@@ -38,7 +40,8 @@ echo "clock=$(date +%s.%N)"
 class Facts:
     """One machine's facts; sizes in bytes, `skew` in seconds against this host's clock.
 
-    `memory` is what the kernel has, `memory_limit` what the machine may use of it; they differ in a container.
+    `memory` is what the kernel has, `memory_limit` what the machine may use of it; they differ in a container. `marks`
+    are those of platformlib's own runs of kubeadm: done, started.
     """
 
     node: str
@@ -63,6 +66,8 @@ class Facts:
     container: str
     oom: bool
     skew: float
+    marks: tuple[str, ...] = ()
+    kubelet_path: str = ""
 
     @property
     def in_container(self) -> bool:
@@ -80,7 +85,18 @@ def facts(machine: Machine) -> Facts:
     limit = int(read["memory_limit"]) if read["memory_limit"].isdigit() else numbers["memory"]  # "max" has none
     texts = {
         key: read[key]
-        for key in ("os", "hostname", "architecture", "kernel", "init", "containerd", "kubelet", "ca", "container")
+        for key in (
+            "os",
+            "hostname",
+            "architecture",
+            "kernel",
+            "init",
+            "containerd",
+            "kubelet",
+            "kubelet_path",
+            "ca",
+            "container",
+        )
     }
     return Facts(
         node=machine.name,
@@ -89,6 +105,7 @@ def facts(machine: Machine) -> Facts:
         routes=tuple(read["routes"].split()),
         listening=frozenset(int(port) for port in read["listening"].split() if port.isdigit()),
         member=read["member"] == "yes",
+        marks=tuple(read["marks"].split()),
         oom=read["oom"] == "yes",
         skew=round(float(read["clock"]) - middle, 1),
         **numbers,  # type: ignore[arg-type]

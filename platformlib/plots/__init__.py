@@ -1,16 +1,27 @@
-"""DataFrames to pictures that read well in JupyterLab, on a rendered page, and on paper."""
+"""DataFrames to pictures and tables that read well in JupyterLab, light and dark, on a page, and in words."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from platformlib.plots.draw import plot
+    from platformlib.plots.logview import Log
+    from platformlib.plots.picture import Picture
     from platformlib.plots.reduce import summary
-    from platformlib.plots.style import Picture
+    from platformlib.plots.style import declare
+    from platformlib.plots.tables import Table, show_tables
 
-_HOMES = {"Picture": "style", "plot": "draw", "summary": "reduce"}
+_HOMES = {
+    "Log": "logview",
+    "Picture": "picture",
+    "Table": "tables",
+    "declare": "style",
+    "plot": "draw",
+    "show_tables": "tables",
+    "summary": "reduce",
+}
 
-__all__ = ["Picture", "plot", "summary"]
+__all__ = ["Log", "Picture", "Table", "declare", "plot", "show_tables", "summary"]
 
 
 def __getattr__(name: str) -> Any:

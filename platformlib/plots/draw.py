@@ -1,55 +1,97 @@
 """The picture that a frame asks for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from platformlib.errors import QueryError
-from platformlib.plots import bars, lanes
-from platformlib.plots.heat import ROWS, buckets, heat
-from platformlib.plots.lines import area, series
-from platformlib.plots.logs import levels
-from platformlib.plots.reduce import TOP
-from platformlib.plots.style import HEIGHT, Picture, in_words
-from platformlib.plots.style import picture as opened
+from platformlib.plots import grids, overtime
+from platformlib.plots.canvas import View, window_of
+from platformlib.plots.marks import Asked, Limits, Moments
+from platformlib.plots.picture import Picture, Pictures, Sentence
+from platformlib.plots.reduce import TOP, labels_of, shared_labels
+from platformlib.plots.tables import Table
 
-Draw = Callable[[Axes, pd.DataFrame, str, int], None]
+Draw = Callable[[Asked], View]
 PICTURES: Mapping[str, Draw] = {
-    "area": area,
-    "bar": bars.bar,
-    "buckets": buckets,
-    "heat": heat,
-    "lanes": lanes.lanes,
-    "levels": levels,
-    "series": series,
-    "table": bars.table,
+    "area": overtime.area,
+    "bar": grids.bars,
+    "buckets": grids.buckets,
+    "heat": grids.heat,
+    "lanes": grids.lanes,
+    "levels": overtime.levels,
+    "series": overtime.series,
 }
+TABLE = "table"
+LONGEST = 150  # letters of a subtitle
+DAY = pd.Timedelta(days=1)
 
 
-def plot(frame: pd.DataFrame, title: str | None = None, *, picture: str | None = None, top: int = TOP) -> Picture:
-    """A frame as its `.attrs["picture"]`: series, area, heat, buckets, levels, lanes, bar, or table.
+def plot(
+    frame: pd.DataFrame | Sequence[pd.DataFrame],
+    title: str | None = None,
+    *,
+    picture: str | None = None,
+    top: int = TOP,
+    before: pd.DataFrame | None = None,
+    limits: Limits | None = None,
+    marks: Moments | Sequence[Moments] | None = None,
+) -> Picture | Table:
+    """A frame as its `.attrs["picture"]` says; several frames below each other, on one time axis.
 
-    The `top` largest series are named and the others counted. A frame without data becomes a sentence that says so.
+    A frame without data becomes a sentence that says so.
+
+    Args:
+        frame: what a query gave, or several of these.
+        title: default: the query's.
+        picture: series, area, heat, buckets, levels, lanes, bar, or table, in place of the frame's own.
+        top: how many of the largest series are named; the others are counted.
+        before: the same query over an earlier window, drawn dotted at the same places.
+        limits: a number, numbers by name, or a frame with a limit for each series; drawn dashed.
+        marks: events, alerts, or `{"2026-11-23T14:05": "deploy"}`; drawn as upright lines, listed with numbers.
 
     Raises:
-        QueryError: no such picture.
+        QueryError: no such picture; limits or an earlier window in another unit.
+
+    Examples:
+        >>> q = target.queries                                                        # doctest: +SKIP
+        >>> pl.plot(q.cpu_by_node(window="1h"), before=q.cpu_by_node(window="1h", end="-24h"))  # doctest: +SKIP
+        >>> pl.plot(q.memory_by_pod(namespace="shop"), limits=q.memory_limit_by_pod(namespace="shop"),
+        ...         marks=q.object_history(namespace="shop"))                         # doctest: +SKIP
     """
-    about = frame.attrs
-    kind = picture or str(about.get("picture") or "series")
-    if kind not in PICTURES:
-        raise QueryError(f"no picture is named {kind!r}", fix=f"one of: {', '.join(PICTURES)}")
-    name = title if title is not None else str(about.get("title") or about.get("query") or "")[:110]
+    if not isinstance(frame, pd.DataFrame):
+        return _below_each_other(list(frame), title, picture=picture, top=top, marks=marks)
+    kind = picture or str(frame.attrs.get("picture") or "series")
+    name = title if title is not None else str(frame.attrs.get("title") or frame.attrs.get("query") or "")[:110]
+    if kind not in PICTURES and kind != TABLE:
+        raise QueryError(f"no picture is named {kind!r}", fix=f"one of: {', '.join([*PICTURES, TABLE])}")
     if nothing(frame):
-        return in_words(name, sentence(frame))
-    return _drawn(frame, kind, name, top)
+        return Sentence(name, sentence(frame))
+    if kind == TABLE:
+        return Table(frame, name)
+    return Picture(PICTURES[kind](Asked(frame, name, subtitle(frame, kind), top, before, limits, marks)))
 
 
-def _drawn(frame: pd.DataFrame, kind: str, name: str, top: int) -> Picture:
-
-    with opened(name, subtitle(frame), height=_height(frame, kind, top)) as (made, axes):
-        PICTURES[kind](axes, frame, str(frame.attrs.get("unit") or ""), top)
-    return made
+def _below_each_other(
+    frames: Sequence[pd.DataFrame],
+    title: str | None,
+    *,
+    picture: str | None,
+    top: int,
+    marks: Moments | Sequence[Moments] | None,
+) -> Pictures:
+    """Each frame in a picture of its own, so that each has its own unit."""
+    if not frames:
+        raise QueryError("there is nothing to draw: an empty list", fix="give one frame or several")
+    made = [plot(one, None, picture=picture, top=top, marks=marks) for one in frames]
+    parts = [one for one in made if isinstance(one, Picture)]
+    if len(parts) < len(made):
+        raise QueryError("a table cannot stand among pictures", fix="show it in a cell of its own")
+    if title:
+        first = parts[0].view
+        parts[0].view = replace(first, title=f"{title}: {first.title}" if first.title else title)
+    return Pictures(parts)
 
 
 def nothing(frame: pd.DataFrame) -> bool:
@@ -62,31 +104,24 @@ def sentence(frame: pd.DataFrame) -> str:
     window = " to ".join(f"{pd.Timestamp(moment):%Y-%m-%d %H:%M:%S}" for moment in frame.attrs.get("window") or ())
     where = f" from {window} UTC" if window else ""
     reason = frame.attrs.get("empty")
-    return f"No data{where}." + (f" That is so when {reason}." if reason else "")
+    return f"No data{where}." + (f" That is normal when {reason}." if reason else "")
 
 
-def subtitle(frame: pd.DataFrame) -> str:
-    """The window, and whatever the server warned of."""
-    window = frame.attrs.get("window") or ()
-    first, last = (pd.Timestamp(window[0]), pd.Timestamp(window[-1])) if window else (None, None)
-    parts = []
-    if first is not None and last is not None:
-        parts.append(
-            f"{first:%Y-%m-%d %H:%M} UTC" if first == last else f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
-        )
+def subtitle(frame: pd.DataFrame, kind: str = "series") -> str:
+    """The window, the labels that all series share, and whatever the server warned of."""
+    parts = [_window(frame)] if frame.attrs.get("window") else []
+    if kind not in {"lanes", "levels"}:
+        shared = shared_labels(labels_of(frame))
+        parts += [f"{name} {value}" for name, value in shared.items() if value and not name.startswith("__")]
     if not frame.attrs.get("complete", True):
         parts.append("INCOMPLETE")
-    return "   ·   ".join([*parts, *map(str, (frame.attrs.get("warnings") or ())[:1])])[:160]
+    return "   ·   ".join([*parts, *map(str, (frame.attrs.get("warnings") or ())[:1])])[:LONGEST]
 
 
-def _height(frame: pd.DataFrame, kind: str, top: int) -> float:
-    match kind:
-        case "bar":
-            return bars.height(frame, top)
-        case "lanes":
-            return lanes.height(frame)
-        case "table":
-            return bars.table_height(frame)
-        case "heat" | "buckets":
-            return 1.4 + 0.19 * min(max(frame.shape[1], 6), ROWS + 1)
-    return HEIGHT
+def _window(frame: pd.DataFrame) -> str:
+    first, last = window_of(frame)
+    asked = frame.attrs["window"]
+    if pd.Timestamp(asked[0]) == pd.Timestamp(asked[-1]):
+        return f"{first:%Y-%m-%d %H:%M} UTC"
+    same = first.date() == last.date()
+    return f"{first:%Y-%m-%d %H:%M} to {last:{'%H:%M' if same else '%Y-%m-%d %H:%M'}} UTC"

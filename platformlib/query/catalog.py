@@ -1,15 +1,26 @@
-"""The named queries of queries.yaml, as functions: `queries.cpu_by_node(window="1h")`."""
+"""Named queries, as functions: `queries.cpu_by_node(window="1h")`. Each component has its own in `queries.yaml`.
 
-from collections.abc import Callable, Mapping
+In a query, $rate is the range of a rate (four scrapes at least, never less than a step), $step the step between two
+points, $window the whole window. Any other $name is a parameter, quoted by its type:
+    text      one text, matched exactly:        namespace=$namespace
+    names     one name, several, or all:        namespace=~$namespace
+    pattern   a regular expression (RE2):       pod=~$pod
+    duration  such as 5m                        [$range]
+    integer   a whole number                    topk($top, ...)
+`empty` says when an empty answer is no fault. `labels` are the columns of an empty answer.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from importlib.resources import files
 from inspect import Parameter as Argument
 from inspect import Signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import TypeAdapter
 
+from platformlib import component
 from platformlib.errors import QueryError
 from platformlib.query.named import Named
 from platformlib.query.window import Moment, Span, Window, duration, step_for
@@ -28,10 +39,20 @@ LINES_COMMON = ("window", "start", "end", "limit", "direction")
 
 
 @cache
-def named_queries() -> Mapping[str, Named]:
-    """All of queries.yaml, validated."""
-    content = yaml.safe_load(files("platformlib").joinpath("queries.yaml").read_text("utf-8"))
-    return TypeAdapter(dict[str, Named]).validate_python(content)
+def named_queries(*folders: Path) -> Mapping[str, Named]:
+    """The queries of all components, and of those in `folders`.
+
+    Raises:
+        QueryError: two components have a query of one name.
+    """
+    found: dict[str, Named] = {}
+    for each in (*component.packaged().values(), *map(component.read, folders)):
+        content = yaml.safe_load(each.text("queries.yaml")) or {}
+        own = TypeAdapter(dict[str, Named]).validate_python(content)
+        if twice := sorted(own.keys() & found.keys()):
+            raise QueryError(f"{each.folder / 'queries.yaml'}: {', '.join(twice)}: another component has this query")
+        found |= own
+    return found
 
 
 class Query:
@@ -70,6 +91,7 @@ class Catalog:
     """Every named query as an attribute; those whose server was not given raise when they are called.
 
     Args:
+        components: folders of a platform's own components, whose queries are added.
         absent: why there is no server at all; then every query returns an empty frame that says so.
     """
 
@@ -78,22 +100,23 @@ class Catalog:
         prometheus: "Prometheus | None" = None,
         loki: "Loki | None" = None,
         events: "Events | None" = None,
+        components: Iterable[Path] = (),
         *,
         absent: str = "",
     ) -> None:
-        self._absent = absent
+        self._named, self._absent = named_queries(*components), absent
         self._servers = {"prometheus": prometheus, "loki": loki, "events": events}
 
     def __getattr__(self, name: str) -> Query:
-        if name.startswith("_") or name not in named_queries():
+        if name.startswith("_") or name not in self._named:
             raise AttributeError(f"no query is named {name!r}; Catalog.table() lists them")
-        return Query(name, named_queries()[name], self._run)
+        return Query(name, self._named[name], self._run)
 
     def __dir__(self) -> list[str]:
-        return sorted([*named_queries(), "table"])
+        return sorted([*self._named, "table"])
 
     def __repr__(self) -> str:
-        return f"<{len(named_queries())} named queries; .table() lists them>"
+        return f"<{len(self._named)} named queries; .table() lists them>"
 
     def table(self) -> "DataFrame":
         """All queries: columns name, title, source, kind, unit, picture, parameters, description."""
@@ -102,7 +125,7 @@ class Catalog:
         columns = ["title", "source", "kind", "unit", "picture", "description"]
         rows = [
             {"name": name, "parameters": ", ".join(one.parameters)} | {key: getattr(one, key) for key in columns}
-            for name, one in named_queries().items()
+            for name, one in self._named.items()
         ]
         return DataFrame(rows, columns=["name", *columns[:-1], "parameters", "description"])
 
@@ -131,6 +154,8 @@ class Catalog:
         span = window_of(window, start=start, end=end, now=server.now())
         width = duration(step) if step is not None else step_for(span.length)
         query = named.render(values, step=width, rate=RATE, window=span.length)
+        if named.kind == "events":
+            options = values
         return _ask(server, named, query, span, step=width, **options)
 
 
@@ -144,5 +169,5 @@ def _ask(server: Any, named: Named, query: str, span: Window, *, step: int, **op
         case "lines":
             frame = server.lines(query, span, labels=named.labels, **options)
         case "events":
-            frame = getattr(server, query)(span)
+            frame = getattr(server, query)(span, **options)
     return frame

@@ -1,6 +1,6 @@
 """Kubernetes events and objects' histories as frames of one shape, to stand beside metrics and logs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from platformlib.query.window import window as window_of
 
 COLUMNS = ["kind", "namespace", "object", "what", "severity", "source", "detail"]
 SEVERITIES = ["info", "warning", "error"]
+Names = str | Collection[str] | None
 FATAL = frozenset({"OOMKilling", "SystemOOM", "Evicted", "FailedMount", "NodeNotReady", "BackOff"})
 
 
@@ -26,26 +27,37 @@ class Events:
         """The clock that relative windows count from."""
         return self._objects.now()
 
-    def all(self, window: Span | Window | None = None, **moments: Moment) -> pd.DataFrame:
+    def all(self, window: Span | Window | None = None, *, namespace: Names = None, object: str = "",
+            **moments: Moment) -> pd.DataFrame:  # fmt: skip
         """Events and object history together.
+
+        Args:
+            window: as in every query.
+            namespace: one, or several; default: all, and what belongs to none.
+            object: only objects whose name contains this text.
 
         Returns:
             Indexed by `time` (UTC), sorted: kind, namespace, object, what, severity (info, warning, error),
             source (event, status), detail.
         """
-        return self._frame([*self._reported(), *self._history()], window, **moments)
+        rows = [*self._reported(), *self._history()]
+        return self._frame(chosen(rows, namespace, object), window, **moments)
 
-    def reported(self, window: Span | Window | None = None, **moments: Moment) -> pd.DataFrame:
+    def reported(self, window: Span | Window | None = None, *, namespace: Names = None, object: str = "",
+                 **moments: Moment) -> pd.DataFrame:  # fmt: skip
         """What Kubernetes kept of its Event objects: an hour's, unless the API server was told otherwise."""
-        return self._frame(self._reported(), window, **moments)
+        return self._frame(chosen(self._reported(), namespace, object), window, **moments)
 
-    def warnings(self, window: Span | Window | None = None, **moments: Moment) -> pd.DataFrame:
+    def warnings(self, window: Span | Window | None = None, *, namespace: Names = None, object: str = "",
+                 **moments: Moment) -> pd.DataFrame:  # fmt: skip
         """Events of the type Warning."""
-        return self._frame([row for row in self._reported() if row[5] != "info"], window, **moments)
+        rows = [row for row in self._reported() if row[5] != "info"]
+        return self._frame(chosen(rows, namespace, object), window, **moments)
 
-    def history(self, window: Span | Window | None = None, **moments: Moment) -> pd.DataFrame:
+    def history(self, window: Span | Window | None = None, *, namespace: Names = None, object: str = "",
+                **moments: Moment) -> pd.DataFrame:  # fmt: skip
         """Rollouts, restarts, OOM kills, conditions and jobs, as the objects themselves remember them."""
-        return self._frame(self._history(), window, **moments)
+        return self._frame(chosen(self._history(), namespace, object), window, **moments)
 
     def _reported(self) -> list[Row]:
         return [event(one) for one in self._objects.list("v1", "Event")]
@@ -72,6 +84,12 @@ class Events:
         frame.attrs |= {"window": moments_of, "unit": "", "picture": "lanes", "source": "kubernetes"}
         frame.attrs |= {"warnings": [], "complete": True}
         return frame
+
+
+def chosen(rows: Iterable[Row], namespace: Names, object: str) -> list[Row]:
+    """The rows of some namespaces, about objects whose name contains a text."""
+    spaces = {namespace} if isinstance(namespace, str) else set(namespace) if namespace is not None else None
+    return [row for row in rows if (spaces is None or row[2] in spaces) and object in row[3]]
 
 
 def event(obj: Object) -> Row:

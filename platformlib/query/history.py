@@ -9,7 +9,16 @@ from typing import Any
 Object = Mapping[str, Any]
 Row = tuple[str, str, str, str, str, str, str, str]
 REVISION = "deployment.kubernetes.io/revision"
-GOOD = {"Ready": "True", "Available": "True", "Complete": "True", "Progressing": "True", "SuccessCriteriaMet": "True"}
+# Conditions by what they are when all is well. Of any other, nobody knows: it is information.
+HEALTHY_TRUE = frozenset({
+    "Ready", "ContainersReady", "Initialized", "PodScheduled", "PodReadyToStartContainers",
+    "Available", "Progressing", "Complete", "SuccessCriteriaMet", "EtcdIsVoter",
+})  # fmt: skip
+HEALTHY_FALSE = frozenset({
+    "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable", "ReplicaFailure", "DisruptionTarget",
+    "Failed", "FailureTarget", "Suspended", "PodResizePending",
+})  # fmt: skip
+ENDED = "PodCompleted"  # the reason why a pod that has done its work is not ready
 STATUS = "status"
 
 
@@ -24,10 +33,17 @@ def _row(obj: Object, time: str | None, what: str, severity: str, detail: str = 
 def conditions(obj: Object) -> Iterator[Row]:
     """When each condition took its present value."""
     for found in obj.get("status", {}).get("conditions") or ():
-        good = found["status"] == GOOD.get(found["type"], "False")
         what = f"{found['type']}={found['status']}"
         said = ": ".join(filter(None, (found.get("reason"), found.get("message"))))
-        yield from _row(obj, found.get("lastTransitionTime"), what, "info" if good else "warning", said)
+        yield from _row(obj, found.get("lastTransitionTime"), what, _severity(found), said)
+
+
+def _severity(condition: Mapping[str, Any]) -> str:
+    kind, status = condition["type"], condition["status"]
+    if condition.get("reason") == ENDED:
+        return "info"
+    wrong = (kind in HEALTHY_TRUE and status != "True") or (kind in HEALTHY_FALSE and status != "False")
+    return "warning" if wrong else "info"
 
 
 def pod(obj: Object) -> Iterator[Row]:

@@ -4,35 +4,33 @@ import ast
 import io
 import tokenize
 from dataclasses import dataclass
-from operator import or_
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from platformlib.errors import ParameterError
+from platformlib.parameters import Type, read
 from platformlib.runbook.notebook import tags
 
-TYPES: dict[str, Any] = {kind.__name__: kind for kind in (str, int, float, bool, list, dict, object)} | {"Any": Any}
 FIX = "one cell tagged `parameters`, each line as `name: type = default  # what it means`"
+ANY = ast.Name("Any")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, its type as written and as Python has it, its default and its comment."""
+    """One parameter: its name, its type, its default and its comment."""
 
     name: str
-    annotation: str
-    type: Any
+    type: Type
     default: Any
     comment: str
 
+    @property
+    def annotation(self) -> str:
+        """The type as it is written."""
+        return self.type.annotation
+
     def accepts(self, value: Any) -> bool:
-        """True when `value` has the declared type; nothing is converted, but an int may stand for a float."""
-        try:
-            TypeAdapter(self.type, config=ConfigDict(strict=True)).validate_python(value)
-        except ValidationError:
-            return False
-        return True
+        """Whether a value has the declared type."""
+        return self.type.accepts(value)
 
 
 def declared(notebook: Any, *, name: str = "notebook") -> dict[str, Parameter]:
@@ -56,29 +54,12 @@ def declared(notebook: Any, *, name: str = "notebook") -> dict[str, Parameter]:
 def _parameter(line: ast.stmt, comments: dict[int, str]) -> Parameter:
     match line:
         case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
-            kind, text = _type(annotation), ast.unparse(annotation)
+            kind = read(annotation)
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            kind, text = Any, "Any"
+            kind = read(ANY)
         case _:
             raise ValueError(f"line {line.lineno} is not `name: type = literal`")
-    return Parameter(name, text, kind, ast.literal_eval(value), comments.get(line.end_lineno or 0, ""))
-
-
-def _type(node: ast.expr) -> Any:
-    """The type that an annotation means; a small table of builtins, nothing is evaluated."""
-    match node:
-        case ast.Name(id=name):
-            return TYPES[name]
-        case ast.Constant(value=None):
-            return None
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return or_(_type(left), _type(right))
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Tuple(elts=inner)):
-            return TYPES[name][tuple(map(_type, inner))]
-        case ast.Subscript(value=ast.Name(id=name), slice=inner_type):
-            return TYPES[name][_type(inner_type)]
-        case _:
-            raise ValueError(f"line {node.lineno}: type {ast.unparse(node)!r} is not made of {', '.join(TYPES)}")
+    return Parameter(name, kind, ast.literal_eval(value), comments.get(line.end_lineno or 0, ""))
 
 
 def _comments(source: str) -> dict[int, str]:

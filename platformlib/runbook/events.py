@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["started", "output", "ok", "failed", "skipped"]
+Kind = Literal["started", "output", "ok", "failed", "interrupted", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,14 @@ class Event:
 
     kind: Kind
     cell: str
-    source: str
+    digest: str
+    """Of all code up to this cell, with the values and the package that it ran with."""
     heading: str
     number: int
-    """Which code cell, from 1."""
+    """Which section with code, from 1."""
     total: int
+    last: bool = True
+    """Whether it is the last code cell of its section."""
     seconds: float = 0.0
     text: str = ""
     """The last line of output."""

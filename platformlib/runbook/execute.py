@@ -7,15 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from platformlib.errors import ParameterError, RunbookError
+from platformlib.errors import ParameterError, RunbookError, RunInterrupted
 from platformlib.runbook import notebook as notebooks
 from platformlib.runbook.declared import Parameter, declared
 from platformlib.runbook.events import Event, Listener
-from platformlib.runbook.failure import as_error
 from platformlib.runbook.given import from_files
 from platformlib.runbook.journal import Journal, Record, digest
 from platformlib.runbook.parameters import checked
-from platformlib.runbook.resume import LATEST, latest, named, same_parameters, skippable
+from platformlib.runbook.resume import LATEST, digests, latest, named, same_parameters, skippable
 
 RUNS = Path("runs")
 
@@ -60,6 +59,7 @@ def run(
 
     Raises:
         ParameterError: refused before a kernel started; lists every fault.
+        RunInterrupted: by Ctrl-C or SIGTERM; says how to continue.
         RunbookError: a cell failed; names it, its source and its error.
     """
     path = notebooks.find(notebook)
@@ -69,10 +69,12 @@ def run(
     values, before = _values(takes, from_files(files), single, path, resume=resume, runs=runs)
     journal = _journal(runs, path)
     result = Path(output) if output else journal.path.with_suffix(".ipynb")
-    journal.open(notebook=path.name, output=str(result.absolute()), parameters=values, hash=digest(values),
+    root = before.root if before else journal.path.stem
+    journal.open(notebook=path.name, output=str(result.absolute()), parameters=values, hash=digest(values), root=root,
                  resumes=before.run if before else None)  # fmt: skip
-    skip = _skip(source, before)
-    seconds = _ended(journal, lambda: _execute(path, result, values, skip, _listeners(journal, on_event)))
+    skip = _skip(source, before, values)
+    work = _Work(path, result, values, skip, digests(source, values), root, _listeners(journal, on_event))
+    seconds = _ended(journal, work)
     return Run(journal.path.stem, path, result, journal.path, seconds, len(skip), before.run if before else None)
 
 
@@ -111,31 +113,48 @@ def _journal(runs: Path, path: Path) -> Journal:
     return Journal(file)
 
 
-def _skip(source: Any, before: Record | None) -> dict[str, Any]:
-    """Cell id → the executed cell whose output is shown instead."""
+def _skip(source: Any, before: Record | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Cell id → the executed cell whose output is shown instead; an error of that run is none of this one."""
     if before is None:
         return {}
-    wanted = skippable(source, before)
-    cells = notebooks.read(before.output).cells if before.output.is_file() else source.cells
-    return {cell.id: cell for cell in [*source.cells, *cells] if cell.id in wanted}
+    wanted = skippable(source, before, values)
+    cells = notebooks.read(before.output).cells if before.output.is_file() else []
+    found = {cell.get("id"): cell for cell in [*source.cells, *cells] if cell.get("id") in wanted}
+    for cell in found.values():
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("output_type") != "error"]
+    return found
 
 
 def _listeners(journal: Journal, on_event: Listener | None) -> tuple[Listener, ...]:
     def keep(event: Event) -> None:
         if event.kind != "output":
-            outcome = event.kind
-            journal.write("cell", cell=event.cell, source=digest(event.source), heading=event.heading, outcome=outcome,
+            journal.write("cell", cell=event.cell, digest=event.digest, heading=event.heading, outcome=event.kind,
                           seconds=round(event.seconds, 3))  # fmt: skip
 
     return (keep, on_event) if on_event else (keep,)
 
 
-def _ended(journal: Journal, work: Callable[[], None]) -> float:
+@dataclass(frozen=True)
+class _Work:
+    """What papermill is called with."""
+
+    path: Path
+    output: Path
+    values: Mapping[str, Any]
+    skip: Mapping[str, Any]
+    digests: Mapping[str, str]
+    root: str
+    listeners: tuple[Listener, ...]
+
+
+def _ended(journal: Journal, work: _Work) -> float:
     """Do the work; whatever happens, the journal has an end."""
     start, outcome = time.monotonic(), "interrupted"
     try:
-        work()
+        _execute(work, journal.path.stem)
         outcome = "ok"
+    except RunInterrupted:
+        raise
     except RunbookError:
         outcome = "failed"
         raise
@@ -145,21 +164,40 @@ def _ended(journal: Journal, work: Callable[[], None]) -> float:
     return seconds
 
 
-def _execute(
-    path: Path, output: Path, values: Mapping[str, Any], skip: Mapping[str, Any], listeners: tuple[Listener, ...]
-) -> None:
+def _execute(work: _Work, run: str) -> None:
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    from platformlib.runbook.engine import NAME, Watch
+    from platformlib.runbook.engine import NAME, Stopped, Watch
+    from platformlib.runbook.failure import as_error
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    watch = Watch(listeners, skip)
+    work.output.parent.mkdir(parents=True, exist_ok=True)
+    skip = {name: nbformat.from_dict(cell) for name, cell in work.skip.items()}
+    watch = Watch(work.listeners, skip, work.digests, work.root)
+    options: dict[str, Any] = {"engine_name": NAME, "progress_bar": False, "watch": watch}
+    ended: Callable[[], RunInterrupted] = lambda: RunInterrupted(run, work.path.stem)  # noqa: E731
     try:
-        papermill.execute_notebook(path, output, dict(values), engine_name=NAME, progress_bar=False, watch=watch)
+        papermill.execute_notebook(work.path, work.output, dict(work.values), **options)
     except PapermillExecutionError as error:
-        raise as_error(error, output) from None
+        raise ended() if watch.interrupted else as_error(error, work.output) from None
+    except (Stopped, KeyboardInterrupt):
+        raise ended() from None
     except DeadKernelError:
+        if watch.interrupted:
+            raise ended() from None
         fix = "memory may have run out: see `dmesg`; then run again with --resume"
-        raise RunbookError(f"{path.name}: the kernel died; what it had done is in {output}", fix=fix) from None
+        said = f"{work.path.name}: the kernel died; what it had done is in {work.output}"
+        raise RunbookError(said, fix=fix) from None
+    finally:
+        _trust(work.output)
+
+
+def _trust(path: Path) -> None:
+    """Sign what was run here, so that JupyterLab shows its tables and pictures as it does those of its own runs."""
+    import nbformat
+    from nbformat.sign import NotebookNotary
+
+    if path.is_file():
+        NotebookNotary().sign(nbformat.read(path, as_version=4))

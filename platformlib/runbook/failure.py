@@ -7,6 +7,7 @@ from typing import Any
 
 from platformlib.errors import CellFailed, PlatformError
 from platformlib.runbook import notebook as notebooks
+from platformlib.runbook.engine import ANSI
 
 
 def as_error(error: Any, output: Path) -> CellFailed:
@@ -20,7 +21,7 @@ def as_error(error: Any, output: Path) -> CellFailed:
 
 def _heading(output: Path, source: str) -> str:
     executed = notebooks.read(output)
-    pairs = zip(executed.cells, notebooks.headings(executed), strict=True)
+    pairs = ((cell, section.heading) for section in notebooks.sections(executed) for cell in section.cells)
     found = next((heading for cell, heading in pairs if cell.source == source), "")
     return f", under “{found}”" if found else ""
 
@@ -29,7 +30,7 @@ def _said(error: Any) -> str:
     """A platform error speaks for itself; of any other, the innermost lines of its traceback are wanted too."""
     if error.ename in known():
         return f"{error.ename}: {error.evalue}"
-    frames = [line for text in error.traceback[-2:] for line in text.splitlines()][-12:]
+    frames = [line for text in error.traceback[-2:] for line in ANSI.sub("", text).splitlines()][-12:]
     return "\n".join(frames) or f"{error.ename}: {error.evalue}"
 
 

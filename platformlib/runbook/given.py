@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from platformlib.errors import ParameterError
+from platformlib.settings.load import located
 
 
 class Typed(str):
@@ -56,7 +57,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ParameterError(
             f"{path}: holds {type(document).__name__}, not a mapping", fix="see parameters/example.yaml"
         )
-    return document
+    platform = document.get("platform")
+    return {**document, "platform": located(platform, path.parent)} if isinstance(platform, Mapping) else document
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:

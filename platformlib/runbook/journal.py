@@ -1,8 +1,9 @@
 """The journal of a run: one JSON object a line, written as things happen, so that a killed run tells how far it came.
 
-    {"event": "run",  "run": ID, "notebook": ..., "output": ..., "parameters": {...}, "hash": ...,
+    {"event": "run",  "run": ID, "root": ID, "notebook": ..., "output": ..., "parameters": {...}, "hash": ...,
                       "resumes": ID or null, "pid": ..., "began": ..., "time": ...}
-    {"event": "cell", "cell": ID, "source": HASH, "heading": ..., "outcome": "started|ok|failed|skipped", "time": ...}
+    {"event": "cell", "cell": ID, "digest": ..., "heading": ..., "seconds": ..., "time": ...,
+                      "outcome": "started|ok|failed|interrupted|skipped"}
     {"event": "end",  "outcome": "ok|failed|interrupted", "seconds": ..., "time": ...}
 
 A journal says what a run did. It never decides what is installed: the cluster is the state.
@@ -10,7 +11,7 @@ A journal says what a run did. It never decides what is installed: the cluster i
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,10 +64,14 @@ class Record:
     hash: str
     outcome: str
     done: Mapping[str, str] = field(default_factory=dict)
-    """Cell id → hash of the source that succeeded."""
+    """Cell id → the digest with which it succeeded: see resume.digests."""
 
     output: Path = Path()
     """The notebook that the run wrote."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Heading → how long its cells took."""
+    root: str = ""
+    """The first run of those that went on from each other."""
     pid: int = 0
     began: float = 0.0
     """When the process began, since its number may have gone to another one."""
@@ -92,13 +97,28 @@ def read(path: Path) -> Record:
     if first is None:
         raise RunbookError(f"{path} is not the journal of a run", fix="give a run's id, or its path under runs/")
     end = next((event["outcome"] for event in events if event["event"] == "end"), INTERRUPTED)
-    cells = (event for event in events if event["event"] == "cell" and event["outcome"] in {"ok", "skipped"})
-    done = {event["cell"]: event["source"] for event in cells}
+    ended = [event for event in events if event["event"] == "cell" and event["outcome"] in {"ok", "skipped"}]
     given: dict[str, Any] = {
         name: first.get(name) for name in ("run", "notebook", "parameters", "hash", "pid", "began")
     }
-    output = Path(first.get("output") or path.with_suffix(".ipynb"))
-    return Record(path=path, outcome=end, done=done, output=output, **given)
+    return Record(
+        path=path,
+        outcome=end,
+        done={event["cell"]: event.get("digest", "") for event in ended},
+        output=Path(first.get("output") or path.with_suffix(".ipynb")),
+        seconds=_seconds(event for event in ended if event["outcome"] == "ok"),
+        root=str(first.get("root") or first.get("run")),
+        **given,
+    )
+
+
+def _seconds(cells: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Heading → how long its cells took together."""
+    found: dict[str, float] = {}
+    for cell in cells:
+        heading = str(cell.get("heading", ""))
+        found[heading] = found.get(heading, 0.0) + float(cell.get("seconds") or 0)
+    return found
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """A notebook file: where it is, what it holds, which heading a cell stands under."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,6 +10,17 @@ from typing import Any
 from platformlib.errors import ParameterError, RunbookError
 
 PACKAGED = Path(__file__).parents[2] / "notebooks"
+MAJOR = 4  # of the format
+
+
+class Node(dict[str, Any]):
+    """A mapping whose keys are attributes too, as in nbformat, which takes a second to import."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
 
 def find(name: str | Path) -> Path:
@@ -22,8 +34,11 @@ def find(name: str | Path) -> Path:
         return path
     if found := next(_named(path), None):
         return found
-    near = get_close_matches(path.stem, _bare_names(), n=3, cutoff=0.5) or sorted(_bare_names())
-    raise ParameterError(f"no notebook {str(name)!r}", fix=f"one of: {', '.join(near)}" if near else "give its path")
+    every = bare_names()
+    near = get_close_matches(path.stem, every, n=1, cutoff=0.5)
+    guess = f"did you mean {near[0]}? " if near else ""
+    fix = f"{guess}There are: {', '.join(every)}" if every else "give its path"
+    raise ParameterError(f"no notebook {str(name)!r}", fix=fix)
 
 
 def _folders() -> list[Path]:
@@ -36,25 +51,39 @@ def _named(path: Path) -> Iterator[Path]:
             yield from (file for file in sorted(folder.glob(pattern)) if file.is_file())
 
 
-def _bare_names() -> list[str]:
+def bare_names() -> list[str]:
+    """The names that `find` takes."""
     return sorted({file.stem.lstrip("0123456789-") for folder in _folders() for file in folder.glob("*.ipynb")})
 
 
 def read(path: Path) -> Any:
-    """The notebook as an nbformat node.
+    """The notebook, with attributes for keys, and each source as one text.
 
     Raises:
         RunbookError: unreadable, or not a notebook.
     """
-    import nbformat
-
     try:
-        return nbformat.read(path, as_version=4)
+        found = json.loads(path.read_text("utf-8"), object_hook=Node)
     except OSError as error:
         raise RunbookError(f"{path}: {error.strerror or error}", fix="give a readable notebook file") from None
-    except Exception as error:  # nbformat raises many kinds, all of which mean this one thing
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise RunbookError(f"{path} is not a notebook: {reason}", fix="open it in JupyterLab and save it") from None
+    except (ValueError, RecursionError) as error:
+        raise _no_notebook(path, str(error)) from None
+    cells = found.get("cells") if isinstance(found, Node) else None
+    if not isinstance(cells, list) or found.get("nbformat") != MAJOR or not all(map(_is_cell, cells)):
+        raise _no_notebook(path, f"no cells of nbformat {MAJOR}")
+    for cell in cells:
+        cell["source"] = "".join(cell["source"])
+    return found
+
+
+def _is_cell(cell: Any) -> bool:
+    return isinstance(cell, Node) and "cell_type" in cell and isinstance(cell.get("source"), str | list) and (
+        isinstance(cell.get("metadata"), Node)
+    )  # fmt: skip
+
+
+def _no_notebook(path: Path, reason: str) -> RunbookError:
+    return RunbookError(f"{path} is not a notebook: {reason}", fix="open it in JupyterLab and save it")
 
 
 def tags(cell: Any) -> list[str]:
@@ -63,7 +92,7 @@ def tags(cell: Any) -> list[str]:
 
 
 def is_code(cell: Any) -> bool:
-    """True for a cell that has something to execute."""
+    """Whether a cell has something to execute."""
     return bool(cell.cell_type == "code" and cell.source.strip())
 
 
@@ -81,7 +110,7 @@ class Section:
 
     @property
     def is_step(self) -> bool:
-        """True when a cell of it is tagged `step`: work that a resumed run need not do again."""
+        """Whether a cell of it is tagged `step`: work that a resumed run need not do again."""
         return any("step" in tags(cell) for cell in self.code)
 
 
@@ -98,8 +127,3 @@ def sections(notebook: Any) -> list[Section]:
 def _heading(cell: Any) -> str:
     lines = cell.source.splitlines() if cell.cell_type == "markdown" else []
     return next((line.lstrip("#").strip() for line in lines if line.startswith("#")), "")
-
-
-def headings(notebook: Any) -> list[str]:
-    """For each cell, the heading it belongs to."""
-    return [section.heading for section in sections(notebook) for _ in section.cells]

@@ -10,7 +10,7 @@ from platformlib.runbook.declared import Parameter
 from platformlib.runbook.given import Typed, from_files, merged, nested
 from platformlib.runbook.secrets import literal_secrets
 from platformlib.settings import load
-from platformlib.targets import resolve
+from platformlib.settings.locate import resolve
 
 PLATFORM = "platform"
 
@@ -22,14 +22,16 @@ def checked(
     *,
     near: Path,
     source: str,
+    whole: bool = True,
 ) -> dict[str, Any]:
-    """The values to inject. The platform is always injected whole, so that a run's notebook tells what it built.
+    """The values to inject. The platform is injected whole, so that a run's notebook tells what it built.
 
     Args:
         files: what parameters files give.
         single: what is given one by one, over the files; keys may be nested, as `platform.name`.
         near: folder of the notebook; a path to a parameters file may be relative to it.
         source: names the notebook in errors.
+        whole: read the platform's file even if the platform is not among the values.
 
     Raises:
         ParameterError: with every fault: unknown names, wrong types, literal secrets, and what `platform` got wrong.
@@ -38,7 +40,7 @@ def checked(
     values = {name: _converted(declared.get(name), value) for name, value in values.items()}
     faults, secrets = [*_unknown(declared, values)], [*literal_secrets(values)]
     try:
-        values |= _platform(declared, files, values, near)
+        values |= _platform(declared, files, values, near) if whole or PLATFORM in values else {}
     except SettingsError as error:
         faults += [Fault(_prefixed(fault.path), fault.value, fault.expected) for fault in error.faults]
     faults += _wrong_types(declared, values)
@@ -79,7 +81,7 @@ def _wrong_types(declared: Mapping[str, Parameter], values: Mapping[str, Any]) -
     for name, value in values.items():
         parameter = declared.get(name)
         if parameter and not parameter.accepts(value):
-            yield Fault(name, f"{value!r} ({type(value).__name__})", parameter.annotation)
+            yield Fault(name, f"{value!r} ({type(value).__name__})", parameter.type.words)
 
 
 def _prefixed(path: str) -> str:

@@ -1,16 +1,16 @@
 """Who may do what: every cell of the matrix asked of the API server, and every grant that is worth a look."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platformlib.errors import KubeError
 from platformlib.kube.batch import combine_errors, each
-from platformlib.kube.objects import Reference
+from platformlib.kube.objects import MANAGED_BY, MANAGER, Reference, reference
 from platformlib.security import rbac
+from platformlib.security.connectivity import matches
 from platformlib.security.credentials import kubeconfig
-from platformlib.security.declared import Object, applications, data
-from platformlib.security.semantics import matches
+from platformlib.security.declared import Object, applications, data, namespaces
 from platformlib.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from platformlib.kube import Kube
 
 REVIEW = Reference("authorization.k8s.io/v1", "SubjectAccessReview", "", "")
-PLATFORM = "observability"
+MERGE = "application/strategic-merge-patch+json"
+BINDINGS = ("ClusterRoleBinding", "RoleBinding")
 MATRIX = ("persona", "place", "resource", "verb", "expected", "found", "ok")
 GRANTS = ("subject", "kind", "role", "namespace", "verbs", "resources", "risk", "declared")
+REQUESTS = ("layer", "rule", "accepted", "refused", "words", "ok")
 DANGEROUS_VERBS = frozenset({"escalate", "bind", "impersonate"})
+RUNS_PODS = frozenset({"create", "update", "patch"})
 DANGEROUS = {
     "secrets": frozenset({"get", "list", "watch"}), "pods/exec": frozenset({"create"}),
-    "nodes/proxy": frozenset({"get", "create"}), "serviceaccounts/token": frozenset({"create"}),
+    "pods/ephemeralcontainers": frozenset({"update", "patch"}), "nodes/proxy": frozenset({"get", "create"}),
+    "serviceaccounts/token": frozenset({"create"}),
+    # Whoever makes pods runs any image, with every service account of the namespace.
+    **dict.fromkeys(("pods", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs"), RUNS_PODS),
 }  # fmt: skip
 
 
@@ -42,21 +48,37 @@ class Cell:
 
 
 def cells(settings: Settings) -> Iterator[Cell]:
-    """Persona by verb by resource by place, each with what is expected of it."""
+    """Every persona by place by resource by verb, with what is expected."""
     declared = data("expectations")
-    places = {"platform": [PLATFORM], "applications": applications(settings)[:1], "cluster": [""]}
+    places = {"platform": [own_namespace(settings)], "applications": applications(settings)[:1], "cluster": [""]}
     for persona in rbac.personas(settings):
-        for place, namespaces in places.items():
-            allowed = declared["expected"][persona].get(place, {})
+        for place, found in places.items():
+            allowed = _allowed(declared["expected"][persona].get(place, {}))
             kind = "cluster" if place == "cluster" else "namespaced"
-            for namespace in namespaces:
+            for namespace in found:
                 for resource in declared["resources"][kind]:
                     for verb in declared["verbs"]:
-                        yield Cell(persona, place, namespace, resource, verb, verb in allowed.get(resource, []))
+                        yield Cell(persona, place, namespace, resource, verb, (resource, verb) in allowed)
+
+
+def own_namespace(settings: Settings) -> str:
+    """A namespace of the platform's own, for all of them: personas are bound in all alike."""
+    return next(each.name for each in namespaces(settings) if not each.application and not each.exists)
+
+
+def _allowed(given: dict[str, list[str]]) -> set[tuple[str, str]]:
+    return {(name, verb) for verbs, resources in given.items() for name in resources for verb in verbs.split()}
 
 
 def matrix(kube: "Kube", settings: Settings) -> "pd.DataFrame":
-    """persona, place, resource, verb, expected, found, ok: a SubjectAccessReview for every cell."""
+    """Ask the API server about every cell, by a SubjectAccessReview each.
+
+    Returns:
+        Columns: persona, place, resource, verb, expected, found, ok.
+
+    Raises:
+        KubeError: a review was not answered.
+    """
     import pandas as pd
 
     asked = list(cells(settings))
@@ -82,27 +104,31 @@ def _review(kube: "Kube", settings: Settings, cell: Cell) -> bool:
 
 
 def grid(matrix: "pd.DataFrame") -> "pd.DataFrame":
-    """The matrix as it reads best: a row each persona and place, a column each resource, the verbs in the cells."""
+    """The matrix to read: a row per persona and resource, a column per place, initials of the verbs in the cells."""
     allowed = matrix[matrix["found"]]
-    initials = allowed.assign(verb=allowed["verb"].str[0])
-    wide: pd.DataFrame = initials.pivot_table(
-        index=["persona", "place"], columns="resource", values="verb", aggfunc="".join, fill_value=""
+    short = allowed.assign(verb=allowed["verb"].str[0], resource=allowed["resource"].str.partition(".")[0])
+    wide: pd.DataFrame = short.pivot_table(
+        index=["persona", "resource"], columns="place", values="verb", aggfunc="".join, fill_value="", sort=False
     )
-    return wide.rename(columns=lambda name: str(name).partition(".")[0])
+    return wide
 
 
 def grants(kube: "Kube") -> "pd.DataFrame":
-    """subject, kind, role, namespace, verbs, resources, risk, declared: who can do what, a row each rule of a binding.
+    """Who can do what, a row per rule of each binding.
 
-    `risk` names wildcards and what leads to more rights; `declared` says whose the binding is: platform, kubernetes,
-    kyverno, or nothing for one that somebody added.
+    Returns:
+        Columns: subject, kind, role, namespace, verbs, resources, risk (wildcards, and what leads to more rights),
+        declared (whose the binding is: platform, kubernetes, or empty for one that somebody added).
     """
     import pandas as pd
 
-    roles = {_key(each): each for kind in ("ClusterRole", "Role") for each in kube.list(f"{rbac.API}/v1", kind)}
-    bindings = [b for kind in ("ClusterRoleBinding", "RoleBinding") for b in kube.list(f"{rbac.API}/v1", kind)]
-    rows = [row for binding in bindings for row in _rows(binding, roles)]
+    roles = {_key(role): role for kind in ("ClusterRole", "Role") for role in kube.list(f"{rbac.API}/v1", kind)}
+    rows = [row for binding in _bindings(kube) for row in _rows(binding, roles)]
     return pd.DataFrame(rows, columns=list(GRANTS))
+
+
+def _bindings(kube: "Kube") -> list[Object]:
+    return [binding for kind in BINDINGS for binding in kube.list(f"{rbac.API}/v1", kind)]
 
 
 def _key(role: Object) -> tuple[str, str, str]:
@@ -122,7 +148,7 @@ def _rows(binding: Object, roles: dict[tuple[str, str, str], Object]) -> Iterato
 
 
 def risk(rule: Object) -> str:
-    """What makes a rule worth a look; nothing for most."""
+    """What makes a rule worth a look; empty for most."""
     verbs, resources = set(rule["verbs"]), set(rule.get("resources") or [])
     found = [f"every {what}" for what, given in (("verb", verbs), ("resource", resources)) if "*" in given]
     found += sorted(verbs & DANGEROUS_VERBS)
@@ -131,7 +157,7 @@ def risk(rule: Object) -> str:
 
 
 def owner(obj: Object) -> str:
-    """Who made a role or binding: platform, kyverno, kubernetes, or nothing."""
+    """Who made a role or binding: platform, kubernetes, or empty."""
     name, labels = obj["metadata"]["name"], obj["metadata"].get("labels") or {}
     if labels.get("app.kubernetes.io/managed-by") == "platformlib":
         return "platform"
@@ -144,14 +170,12 @@ def owner(obj: Object) -> str:
 
 def added(kube: "Kube") -> list[Object]:
     """Bindings that neither the platform nor Kubernetes made."""
-    kinds = ("ClusterRoleBinding", "RoleBinding")
-    return [each for kind in kinds for each in kube.list(f"{rbac.API}/v1", kind) if not owner(each)]
+    return [binding for binding in _bindings(kube) if not owner(binding)]
 
 
 def unused(kube: "Kube") -> list[str]:
-    """Roles that nothing is bound to and no other role is made of; Kubernetes' own are left out."""
-    bindings = [each for kind in ("ClusterRoleBinding", "RoleBinding") for each in kube.list(f"{rbac.API}/v1", kind)]
-    bound = {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in bindings}
+    """Roles without a binding that are part of no other role. Kubernetes' own are left out."""
+    bound = {(binding["roleRef"]["kind"], binding["roleRef"]["name"]) for binding in _bindings(kube)}
     roles = [role for kind in ("ClusterRole", "Role") for role in kube.list(f"{rbac.API}/v1", kind)]
     parts = [s for role in roles for s in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []]
     idle = [
@@ -165,32 +189,71 @@ def _labels(role: Object) -> dict[str, str]:
 
 
 def requests(kube: "Kube", settings: Settings) -> "pd.DataFrame":
-    """layer, rule, accepted, refused, words, ok: a real request of each kind with each persona's own credentials."""
+    """Send one request that is accepted and one that is refused, with each persona's own credentials.
+
+    Requests that would change something are server-side dry runs.
+
+    Returns:
+        Columns: layer, rule, accepted, refused, words (of the refusal, as a pattern), ok.
+    """
     import pandas as pd
 
     from platformlib.kube import Kube
 
-    place = next(iter(applications(settings)), "")
+    places = {"PLATFORM": own_namespace(settings), "APPLICATION": next(iter(applications(settings)), None)}
     rows = []
     for persona in rbac.personas(settings):
         own, given = Kube.connect(kubeconfig(kube, settings, persona)), data("expectations")["requests"][persona]
-        if place or "APPLICATION" not in str(given):
-            said = {kind: _sent(own, [part.replace("APPLICATION", place) for part in given[kind]]) for kind in given}
+        asked = {kind: [places.get(part, part) for part in request] for kind, request in given.items()}
+        if all(None not in request for request in asked.values()):
+            said = {kind: _sent(own, request) for kind, request in asked.items()}
             ok = not said["accept"] and "forbidden" in said["refuse"]
             rows.append(["access", f"persona {persona}", said["accept"] or "answered", said["refuse"], "forbidden", ok])
-    return pd.DataFrame(rows, columns=["layer", "rule", "accepted", "refused", "words", "ok"])
+        if persona == "operator":
+            rows += operator_limits(kube, own)
+    return pd.DataFrame(rows, columns=list(REQUESTS))
 
 
 def _sent(own: "Kube", request: list[str]) -> str:
-    """The words of a refusal; nothing when it was answered. What would be deleted does not exist."""
+    """The words of a refusal; empty if the request was answered."""
     verb, resource, namespace = request
     named, _, group = resource.partition(".")
     root = f"/apis/{group}/v1" if group else "/api/v1"
     path = root + (f"/namespaces/{namespace}" if namespace else "") + f"/{named}"
+    if verb == "list":
+        return _words(lambda: own.api.session.request("GET", path))
+    return _words(lambda: own.api.session.request("DELETE", f"{path}/no-such-object", params={"dryRun": "All"}))
+
+
+def _words(call: Callable[[], Any]) -> str:
     try:
-        own.api.session.request(
-            "GET" if verb == "list" else "DELETE", path + ("" if verb == "list" else "/no-such-object")
-        )
+        call()
     except KubeError as error:
         return str(error).splitlines()[0]
     return ""
+
+
+def operator_limits(kube: "Kube", own: "Kube") -> list[list[Any]]:
+    """What a patch by the role operator may change: two rows of the table of `requests`.
+
+    Args:
+        kube: the administrator's connection; finds a workload and a node to ask about.
+        own: the operator's connection.
+    """
+    ours = f"{MANAGED_BY}={MANAGER}"
+    workload, node = kube.list("apps/v1", "Deployment", label_selector=ours)[0], kube.list("v1", "Node")[0]
+    restart = {"spec": {"template": {"metadata": {"annotations": {rbac.RESTARTED: "2000-01-01T00:00:00Z"}}}}}
+    change = {"spec": {"template": {"spec": {"serviceAccountName": "default"}}}}
+    cordon, label = {"spec": {"unschedulable": True}}, {"metadata": {"labels": {"platformlib.io/example": "x"}}}
+    asked = (("operator-restarts-only", workload, restart, change), ("operator-cordons-only", node, cordon, label))
+    return [_limit(own, rule, obj, accept, refuse) for rule, obj, accept, refuse in asked]
+
+
+def _limit(own: "Kube", rule: str, obj: Object, accept: Object, refuse: Object) -> list[Any]:
+    said = [_patched(own, reference(obj), body) for body in (accept, refuse)]
+    ok = not said[0] and rule in said[1]
+    return ["access", rule, said[0] or "let through", said[1] or "NOT REFUSED", rule, ok]
+
+
+def _patched(own: "Kube", ref: Reference, body: Object) -> str:
+    return _words(lambda: own.api.call("PATCH", ref, body=body, content=MERGE, dryRun="All"))

@@ -1,7 +1,8 @@
-"""A kubeconfig for a persona: a client certificate signed by the cluster for a group, a bound token for an account."""
+"""A kubeconfig for a persona: a client certificate for a group, a bound token for a service account."""
 
 import base64
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,13 @@ SIGNED_WITHIN = 30.0  # seconds
 
 
 def kubeconfig(kube: "Kube", settings: Settings, persona: str, *, hours: int = 8) -> Path:
-    """Write the persona's kubeconfig, readable by its owner alone, and say where it is.
+    """Write a kubeconfig of the persona, with mode 0600.
+
+    Args:
+        hours: how long its certificate or token is valid.
+
+    Returns:
+        Its path, in the platform's state folder.
 
     Raises:
         ApiError: the cluster refuses. WaitTimeout: the certificate was not signed.
@@ -60,9 +67,9 @@ def _token(kube: "Kube", row: dict[str, Any], hours: int) -> dict[str, str]:
 
 
 def _certificate(kube: "Kube", persona: str, group: str, hours: int) -> dict[str, str]:
-    """The key never leaves this machine; the cluster sees the request for its certificate only."""
+    """The private key stays on this machine; the cluster gets the signing request only."""
     key, request = _request(f"{persona}@platform", group)
-    name = f"platform-{persona}-{int(time.time())}"
+    name = f"platform-{persona}-{secrets.token_hex(6)}"
     made: dict[str, Any] = {
         "apiVersion": CERTIFICATES, "kind": "CertificateSigningRequest", "metadata": {"name": name},
         "spec": {"request": base64.b64encode(request).decode(), "signerName": SIGNER, "usages": ["client auth"],

@@ -1,6 +1,5 @@
 """What is declared about security, as data of this package and of the settings."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -8,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from platformlib import component, composition
+from platformlib.errors import PlatformError
 from platformlib.settings import Settings
 from platformlib.settings.security import Level, Quota
 
@@ -15,6 +16,7 @@ Object = dict[str, Any]
 ENFORCE = "pod-security.kubernetes.io/enforce"
 KIND, SIZE = "platformlib.io/namespace", "platformlib.io/size"
 NAME = "app.kubernetes.io/name"
+RESERVED = frozenset({"default", "kube-node-lease", "kube-public", "kube-system"})
 
 
 @cache
@@ -39,16 +41,24 @@ class Namespace:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What Pod Security, the quota and the policies go by."""
+        """The labels that Pod Security, the quota and the policies read."""
         levels = {f"pod-security.kubernetes.io/{mode}": self.pods for mode in ("enforce", "audit", "warn")}
         return {**levels, KIND: "application" if self.application else "platform", SIZE: self.size}
 
 
 def namespaces(settings: Settings) -> list[Namespace]:
-    """Every declared namespace that this platform has, the applications' last."""
+    """Every declared namespace of this platform, those of applications last.
+
+    Raises:
+        PlatformError: an application has the name of a namespace of the platform or of Kubernetes.
+    """
     lowered = {each.namespace: each for each in settings.security.exceptions}
-    rows = {name: row for name, row in data("namespaces").items() if row["layer"] in settings.layers}
-    ours = [_platform(name, row) for name, row in rows.items()]
+    own = composition.namespaces(settings)
+    taken = RESERVED | set(own) | {each.namespace.name for each in component.packaged().values() if each.namespace}
+    if wrong := sorted({each.name for each in settings.security.applications} & taken):
+        fix = f"choose another name under security.applications than {', '.join(sorted(taken))}"
+        raise PlatformError(f"application {', '.join(wrong)}: a namespace of the platform or of Kubernetes", fix=fix)
+    ours = [_platform(each) for each in own.values()]
     return ours + [
         Namespace(
             each.name, lowered[each.name].level if each.name in lowered else settings.security.profile, each.size,
@@ -58,11 +68,10 @@ def namespaces(settings: Settings) -> list[Namespace]:
     ]  # fmt: skip
 
 
-def _platform(name: str, row: Mapping[str, Any]) -> Namespace:
+def _platform(own: component.Namespace) -> Namespace:
     return Namespace(
-        name, row["pods"], row.get("size", ""), row.get("reason", ""), tuple(row.get("workloads", ())),
-        row.get("exists", False), row.get("default_deny", True),
-    )  # fmt: skip
+        own.name, own.level, own.size, own.reason, tuple(own.workloads), own.exists, default_deny=not own.open
+    )
 
 
 def applications(settings: Settings) -> list[str]:
@@ -81,6 +90,21 @@ def quota(settings: Settings, size: str) -> Quota:
     """The quota of a size."""
     found: Quota = getattr(settings.security.sizes, size)
     return found
+
+
+def enforced(settings: Settings) -> bool:
+    """Whether policies refuse; otherwise they only warn and report."""
+    return settings.security.policies.mode == "enforce"
+
+
+def schedulable(settings: Settings) -> int:
+    """How many nodes take ordinary pods. kubeadm taints its control plane, k3s does not."""
+    cluster = settings.cluster
+    if cluster.observed:
+        return cluster.observed.schedulable
+    open_nodes = [node for node in cluster.nodes if not any("NoSchedule" in t or "NoExecute" in t for t in node.taints)]
+    workers = [node for node in open_nodes if node.role == "worker" or cluster.distribution != "kubeadm"]
+    return max(len(workers), 1)
 
 
 def meta(name: str, namespace: str = "", **labels: str) -> Object:

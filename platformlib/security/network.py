@@ -1,45 +1,62 @@
-"""The network's rule, proven with two pods: closed at first, open for what is declared, and from which moment on."""
+"""The network's rule, proven by two pods that try to connect: closed at first, open for what is declared.
+
+The pods try by themselves, so the proof needs no access to the machines.
+"""
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from platformlib.security import probes, workloads
-from platformlib.security.coverage import NAMESPACE, WITHIN, rooms
+from platformlib.security import examples
+from platformlib.security.coverage import COLUMNS, WITHIN
 from platformlib.security.declared import NAME, Object
-from platformlib.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from platformlib.kube import Kube
 
-SETTLED = 20.0  # seconds for a change of policies to reach every machine
-LOOK = 8  # seconds for which a new pod tries
+LAYER = "security-examples"
+SETTLED = 20.0  # seconds for a change of policies to reach every node
+TRIED_FOR = 8  # seconds for which a new pod tries
 TRIES = 3
+# Both scripts read their target from the environment; a line for each try.
+ASK = """
+while true; do
+  nc -w 2 "$TARGET" "$PORT" </dev/null >/dev/null 2>&1 && echo open || echo refused
+  sleep 0.3
+done"""
+NEW = """
+start=$(cut -d' ' -f1 /proc/uptime); echo "start $start"
+while now=$(cut -d' ' -f1 /proc/uptime); [ "${now%.*}" -lt $((${start%.*} + SECONDS_OF_TRYING)) ]; do
+  nc -w 1 "$TARGET" "$PORT" </dev/null >/dev/null 2>&1 && echo "open $now"
+done; echo done""".replace("SECONDS_OF_TRYING", str(TRIED_FOR))
 
 
-def table(kube: "Kube", settings: Settings) -> "pd.DataFrame":
-    """layer, rule, accepted, refused, words, ok: the rows of the network, as in `coverage.table`."""
+def table(kube: "Kube") -> "pd.DataFrame":
+    """Let `client` connect to `server`: without a policy, with one that opens the way, and without it again.
+
+    Returns:
+        One row in the columns of `coverage.table`.
+    """
     import pandas as pd
 
-    with rooms(kube):
-        server, client = (
-            _pod(kube, name, script) for name, script in (("server", workloads.LISTEN), ("client", "sleep 600"))
-        )
-        closed = _until(lambda: _ask(settings, client, server), "refused")
-        kube.apply(opening(), layer="security-examples")
-        opened = _until(lambda: _ask(settings, client, server), "open")
-        kube.uninstall("security-examples")
-        again = _until(lambda: _ask(settings, client, server), "refused")
+    with examples.namespaces(kube):
+        server = examples.started(kube, examples.pod("server", examples.CLOSED, examples.LISTEN), timeout=WITHIN)
+        client = examples.pod("client", examples.CLOSED, ASK, env=_target(server))
+        examples.started(kube, client, timeout=WITHIN)
+        closed = _settled(kube, "refused")
+        kube.apply(opening(), layer=LAYER)
+        opened = _settled(kube, "open")
+        kube.uninstall(LAYER)
+        again = _settled(kube, "refused")
     ok = (closed, opened, again) == ("refused", "open", "refused")
     row = ["network", "default-deny", f"with a policy: {opened}", f"without: {closed}, {again}", "refused", ok]
-    return pd.DataFrame([row], columns=["layer", "rule", "accepted", "refused", "words", "ok"])
+    return pd.DataFrame([row], columns=list(COLUMNS))
 
 
 def opening() -> list[Object]:
-    """What lets `client` reach `server`, and nothing else."""
-    ports = [{"port": workloads.PORT, "protocol": "TCP"}]
+    """The policies that let `client` reach `server`, and nothing else."""
+    ports = [{"port": examples.PORT, "protocol": "TCP"}]
     specs = {
         "server": {
             "policyTypes": ["Ingress"],
@@ -49,7 +66,7 @@ def opening() -> list[Object]:
     }
     return [
         {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-         "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"podSelector": _named(name), **spec}}
+         "metadata": {"name": name, "namespace": examples.CLOSED}, "spec": {"podSelector": _named(name), **spec}}
         for name, spec in specs.items()
     ]  # fmt: skip
 
@@ -58,61 +75,44 @@ def _named(name: str) -> Object:
     return {"matchLabels": {NAME: name}}
 
 
-def _pod(kube: "Kube", name: str, script: str, namespace: str = NAMESPACE) -> Object:
-    made = workloads.pod(name, namespace, script)
-    kube.api.create(made)
-    kube.wait([made], timeout=WITHIN)
-    live = kube.get("v1", "Pod", name, namespace)
-    assert live is not None  # noqa: S101 - it was waited for
-    return live
+def _target(server: Object) -> dict[str, str]:
+    return {"TARGET": str(server["status"]["podIP"]), "PORT": str(examples.PORT)}
 
 
-def _ask(settings: Settings, client: Object, server: Object) -> str:
-    uid, node = probes.start(client)
-    probe = probes.Probe(uid, node, server["status"]["podIP"], workloads.PORT)
-    return probes.run(settings, [probe])[probe]
-
-
-def _until(ask: Callable[[], str], wanted: str) -> str:
-    """What is answered, as soon as it is the wanted or the patience is over."""
-    deadline = time.monotonic() + SETTLED
-    while (said := ask()) != wanted and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return said
+def _settled(kube: "Kube", wanted: str) -> str:
+    """The result of the last try, once it is as wanted or the time is over."""
+    return examples.until(
+        lambda: kube.logs(examples.CLOSED, "client", tail=1).strip(), lambda said: said == wanted, SETTLED
+    )
 
 
 def enforcement(kube: "Kube") -> "pd.DataFrame":
-    """try, seconds, passed: how long a new pod in a closed namespace could connect before it no longer could.
+    """How long a new pod in a closed namespace can connect before its policies are in force.
 
-    The target lies in `default`, which is open. The pod itself tries as fast as it can from its first instruction on.
+    The target is in an open namespace. The pod tries as fast as it can from its first instruction on.
+
+    Returns:
+        Columns: try, seconds (from the start to the last connection), passed (connections).
     """
     import pandas as pd
 
-    target = workloads.pod("enforcement-target", "default", workloads.LISTEN)
-    kube.delete(target)
-    try:
-        address = _pod(kube, "enforcement-target", workloads.LISTEN, "default")["status"]["podIP"]
-        with rooms(kube):
-            rows = [[number, *_leak(kube, f"newborn-{number}", address)] for number in range(TRIES)]
-    finally:
-        kube.delete(target)
+    with examples.namespaces(kube):
+        target = examples.started(kube, examples.pod("target", examples.OPEN, examples.LISTEN), timeout=WITHIN)
+        rows = [[number, *_leak(kube, f"new-{number}", _target(target))] for number in range(TRIES)]
     return pd.DataFrame(rows, columns=["try", "seconds", "passed"])
 
 
-def _leak(kube: "Kube", name: str, address: str) -> tuple[float, int]:
-    script = f"""
-    start=$(cut -d' ' -f1 /proc/uptime); echo "start $start"
-    while now=$(cut -d' ' -f1 /proc/uptime); [ "${{now%.*}}" -lt $((${{start%.*}} + {LOOK})) ]; do
-      nc -w 1 {address} {workloads.PORT} </dev/null >/dev/null 2>&1 && echo "open $now"
-    done; echo done"""
-    made = workloads.pod(name, NAMESPACE, script)
-    kube.api.create(made)
+def _leak(kube: "Kube", name: str, target: dict[str, str]) -> tuple[float, int]:
+    kube.api.create(examples.pod(name, examples.CLOSED, NEW, env=target))
     deadline = time.monotonic() + WITHIN
-    while (kube.get("v1", "Pod", name, NAMESPACE) or {}).get("status", {}).get("phase") not in ("Succeeded", "Failed"):
-        if time.monotonic() > deadline:
-            break
+    while _phase(kube, name) not in ("Succeeded", "Failed") and time.monotonic() < deadline:
         time.sleep(1)
-    words = [line.split() for line in kube.logs(NAMESPACE, name, tail=100_000).splitlines()]
+    words = [line.split() for line in kube.logs(examples.CLOSED, name, tail=100_000).splitlines()]
     start = next(float(each[1]) for each in words if each[0] == "start")
     opened = [float(each[1]) for each in words if each[0] == "open"]
     return round(max(opened) - start, 2) if opened else 0.0, len(opened)
+
+
+def _phase(kube: "Kube", name: str) -> str:
+    pod = kube.get("v1", "Pod", name, examples.CLOSED) or {}
+    return str((pod.get("status") or {}).get("phase", ""))

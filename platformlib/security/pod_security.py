@@ -1,8 +1,9 @@
-"""Pod Security Standards: a label on each namespace, exceptions with their reasons, and what pods really are."""
+"""Pod Security Standards: a label on each namespace, exceptions with their reasons, and what each pod really has."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from platformlib.kube.objects import DATA
 from platformlib.security.declared import ENFORCE, NAME, Namespace, Object, namespaces
 from platformlib.settings import Settings
 
@@ -15,16 +16,25 @@ HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def objects(settings: Settings) -> list[Object]:
-    """The namespaces, labelled for enforcement, audit and warning."""
+    """The namespaces, labelled for enforcement, audit and warning. Those of applications are kept by uninstall."""
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": each.name, "labels": each.labels}}
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(each)}
         for each in namespaces(settings)
         if not each.exists
     ]
 
 
+def _metadata(namespace: Namespace) -> Object:
+    data = {"annotations": {DATA: "true"}} if namespace.application else {}
+    return {"name": namespace.name, "labels": namespace.labels, **data}
+
+
 def table(settings: Settings) -> "pd.DataFrame":
-    """namespace, level, workloads, reason: the declared profile; a reason wherever it is below `restricted`."""
+    """The declared profile.
+
+    Returns:
+        Columns: namespace, level, workloads (who needs a level below `restricted`), reason.
+    """
     import pandas as pd
 
     rows = [[each.name, each.pods, ", ".join(each.workloads), each.reason] for each in namespaces(settings)]
@@ -32,7 +42,12 @@ def table(settings: Settings) -> "pd.DataFrame":
 
 
 def pods(kube: "Kube", settings: Settings) -> "pd.DataFrame":
-    """namespace, pod, app, enforced, faults, allowed: every pod, what it has that `restricted` refuses, and who may."""
+    """Every pod against the standard `restricted`.
+
+    Returns:
+        Columns: namespace, pod, app, enforced (the namespace's level), faults (what `restricted` refuses), allowed
+        (no fault, or a declared exception).
+    """
     import pandas as pd
 
     labels = {each["metadata"]["name"]: each["metadata"].get("labels") or {} for each in kube.list("v1", "Namespace")}
@@ -51,7 +66,7 @@ def _who(pod: Object) -> dict[str, str]:
 
 
 def app(pod: Object) -> str:
-    """The recommended label, or what older components have in its place."""
+    """The recommended label, or the one that older components have in its place."""
     labels = pod["metadata"].get("labels") or {}
     return str(next((labels[key] for key in (NAME, "k8s-app", "component", "app") if key in labels), ""))
 
@@ -68,8 +83,8 @@ def faults(spec: dict[str, Any]) -> Iterator[str]:
 
     https://kubernetes.io/docs/concepts/security/pod-security-standards/
     """
-    own, containers = spec.get("securityContext") or {}, [*spec.get("initContainers", []), *spec["containers"]]
-    contexts = [each.get("securityContext") or {} for each in containers]
+    own, kinds = spec.get("securityContext") or {}, ("initContainers", "containers", "ephemeralContainers")
+    contexts = [each.get("securityContext") or {} for kind in kinds for each in spec.get(kind) or []]
     yield from (key for key in HOST if spec.get(key))
     if any(each.get("privileged") for each in contexts):
         yield "privileged"

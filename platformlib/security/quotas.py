@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from platformlib.kube import Kube
 
 NAME = "platform"
-FACTORS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
-           "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
 
 def objects(settings: Settings) -> list[Object]:
@@ -32,28 +30,40 @@ def objects(settings: Settings) -> list[Object]:
 
 
 def hard(quota: Quota) -> dict[str, str]:
-    """The quota as Kubernetes counts it; ports of the machines are never an application's to take."""
+    """The quota as Kubernetes counts it. Node ports are never an application's to take."""
     return {
         "requests.cpu": quota.cpu, "requests.memory": quota.memory, "limits.memory": quota.memory,
         "requests.storage": quota.storage, "pods": str(quota.pods), "services.nodeports": "0",
     }  # fmt: skip
 
 
-def hard_of_sizes(settings: Settings) -> dict[str, dict[str, str]]:
-    """The quota of every size, for the policy that brings it to a new namespace."""
-    return {size: hard(quota(settings, size)) for size in type(settings.security.sizes).model_fields}
-
-
 def limits(quota: Quota) -> list[Object]:
-    """Defaults for a container that says nothing, and the most that a single one may have."""
+    """Defaults for a container that asks for nothing, and the most memory that one container may have.
+
+    CPU has a default request only. A default limit would throttle every container, and refuse one that requests more;
+    so would `max`, because Kubernetes takes it as the default limit.
+    """
     return [{
-        "type": "Container", "default": {"cpu": "500m", "memory": "256Mi"},
-        "defaultRequest": {"cpu": "10m", "memory": "32Mi"}, "max": {"cpu": quota.cpu, "memory": quota.memory},
+        "type": "Container", "default": {"memory": "256Mi"},
+        "defaultRequest": {"cpu": "10m", "memory": "32Mi"}, "max": {"memory": quota.memory},
     }]  # fmt: skip
 
 
+def bounds_of_sizes(settings: Settings) -> dict[str, dict[str, object]]:
+    """`hard` and `limits` of every size, for the policy that gives them to a new namespace."""
+    quotas = {size: quota(settings, size) for size in type(settings.security.sizes).model_fields}
+    return {
+        "hard": {size: hard(given) for size, given in quotas.items()},
+        "limits": {size: limits(given) for size, given in quotas.items()},
+    }
+
+
 def usage(kube: "Kube") -> "pd.DataFrame":
-    """namespace, resource, used, hard, share: each quota against its use; the fullest first."""
+    """Each quota against its use, the fullest first.
+
+    Returns:
+        Columns: namespace, resource, used, hard (as Kubernetes writes them), share (0 to 1, and above).
+    """
     import pandas as pd
 
     rows = [
@@ -70,5 +80,6 @@ def usage(kube: "Kube") -> "pd.DataFrame":
 
 def number(quantity: str) -> float:
     """A Kubernetes quantity as a plain number."""
-    digits = quantity.rstrip("mkKMGTi")
-    return float(digits) * FACTORS[quantity.removeprefix(digits)]
+    from kubernetes.utils.quantity import parse_quantity
+
+    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]

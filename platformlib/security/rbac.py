@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 API = "rbac.authorization.k8s.io"
 HOME = "access"
 PREFIX = "platform-"
+RESTARTED = "kubectl.kubernetes.io/restartedAt"  # what `kubectl rollout restart` sets
 
 
 def personas(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -63,7 +64,7 @@ def user(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(settings: Settings) -> "pd.DataFrame":
-    """persona, who, bound, purpose."""
+    """Columns: persona, who (group or service account), bound (cluster or applications), purpose."""
     import pandas as pd
 
     rows = [[name, subject(row)["name"], row["bound"], row["purpose"]] for name, row in personas(settings).items()]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from platformlib.settings.base import Model, Name
+from platformlib.schema import Model, Name
 from platformlib.settings.references import Reference
 
 Url = Annotated[

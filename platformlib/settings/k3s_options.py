@@ -4,10 +4,14 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Literal
 
 import yaml
 
 VERSION = re.compile(r"v?1\.(\d+)\.(\d+)\+k3s(\d+)")
+
+Packaged = Literal["coredns", "servicelb", "traefik", "local-storage", "metrics-server"]
+"""What `disable` can leave out."""
 
 
 @dataclass(frozen=True)

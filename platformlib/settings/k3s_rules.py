@@ -106,8 +106,9 @@ def labels_are_the_kubelets_to_give(raw: Raw) -> Iterator[Fault]:
         for label in _mapping(node, "labels"):
             if RESERVED.search(str(label)) and not ALLOWED.search(str(label)):
                 yield Fault(f"{path}.labels", str(label), "a label outside of kubernetes.io and k8s.io")
-        if (node.get("labels") or node.get("taints")) and not _is_k3s(raw):
-            yield Fault(path, "labels or taints", "distribution k3s with them")
+        distribution = _mapping(raw, "cluster").get("distribution")
+        if (node.get("labels") or node.get("taints")) and distribution == "existing":
+            yield Fault(path, "labels or taints", "distribution k3s or kubeadm with them")
 
 
 K3S_RULES: tuple[Callable[[Raw], Iterator[Fault]], ...] = (

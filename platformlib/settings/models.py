@@ -1,16 +1,27 @@
-"""The shape of a parameters file: strict models, one for each section."""
+"""The shape of a parameters file: strict models, one for each section. Components add the sections that are theirs."""
 
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, HttpUrl, JsonValue, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    JsonValue,
+    PlainSerializer,
+    create_model,
+    model_validator,
+)
 
-from platformlib.durations import UNIT
-from platformlib.settings.base import Model, Name, Quantity
+from platformlib.component import Component, packaged, read, table
+from platformlib.schema import Model, Name, Quantity
 from platformlib.settings.k3s_models import ChartName, Registries, Snapshots
+from platformlib.settings.k3s_options import Packaged
 from platformlib.settings.references import Reference
-from platformlib.settings.security import Security
+from platformlib.settings.security import Observed, Security, with_default_mode
 from platformlib.versions import versions
 
 
@@ -24,7 +35,6 @@ def _parse(kind: type) -> BeforeValidator:
 
 
 AsText = PlainSerializer(str, return_type=str)
-Duration = Annotated[str, Field(pattern=rf"^[0-9]+({UNIT})$", description="such as 30s, 7d")]
 Address = Annotated[IPv4Address, _parse(IPv4Address), AsText]
 Network = Annotated[IPv4Network, _parse(IPv4Network), AsText]
 Address6 = Annotated[IPv6Address, _parse(IPv6Address), AsText]
@@ -41,11 +51,24 @@ Adopted = Annotated[
 ]
 Role = Literal["control-plane", "worker"]
 Distribution = Literal["k3s", "kubeadm", "existing"]
-LayerName = Literal["cluster", "security", "storage", "observability"]
-Component = Literal["coredns", "servicelb", "traefik", "local-storage", "metrics-server"]
 Option = bool | int | str | list[str]
+LAYERS = tuple(name for name, row in table().items() if row.components)
+"""The layers that have components of this package: what a platform gets by default."""
+
+
+def _layer(name: str) -> str:
+    if name not in table():
+        raise ValueError(f"one of {', '.join(table())}")
+    return name
+
+
+def _layers(given: dict[str, Any]) -> list[str]:
+    """Those of this package, and those that the platform's own components belong to."""
+    own = {read(folder).layer for folder in given.get("components", [])}
+    return [name for name in table() if name in {*LAYERS, *own}]
+
+
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a variable's name")]
-LAYERS: tuple[LayerName, ...] = ("cluster", "security", "storage", "observability")
 
 
 def _default_version(given: dict[str, Any]) -> str:
@@ -95,7 +118,7 @@ class K3s(Model):
     )
     endpoint: str | None = Field(default=None, description="a fixed name or address before the servers, without port")
     tls_san: list[str] = Field(default=[], description="further names and addresses of the API server")
-    disable: list[Component] = Field(default=[], description="packaged components to leave out")
+    disable: list[Packaged] = Field(default=[], description="packaged components to leave out")
     config: dict[str, Option] = Field(default={}, description="further options of config.yaml")
     token: Reference | None = Field(default=None, description="the servers' secret; default: made on the first server")
     agent_token: Reference | None = Field(default=None, description="the agents' secret; default: likewise")
@@ -129,28 +152,13 @@ class Cluster(Model):
     )
     kubeconfig: FilePath | None = Field(default=None, description="default: kept in the platform's state folder")
     context: str | None = Field(default=None, description="kubeconfig context; default: the current one")
+    observed: Observed | None = Field(default=None, description="with existing; default: read from the cluster")
 
 
 class Registry(Model):
     """Where nodes find images: nowhere but upstream, or a mirror that has them all."""
 
     mirror: Annotated[HttpUrl, _parse(HttpUrl), AsText] | None = None
-
-
-class Resources(Model):
-    """Storage and memory of one stateful component."""
-
-    storage: Quantity = "5Gi"
-    memory: Quantity = "512Mi"
-    retention: Duration = "7d"
-
-
-class Observability(Model):
-    """Prometheus and Loki."""
-
-    prometheus: Resources = Resources(retention="15d", storage="10Gi", memory="1Gi")
-    loki: Resources = Resources(retention="7d")
-    scrape_interval: Duration = "30s"
 
 
 class Machine(Model):
@@ -167,17 +175,50 @@ class Lab(Model):
     internet: bool = Field(default=False, description="true lets the machines out through the host")
 
 
-class Settings(Model):
-    """A whole parameters file: the value of its `platform` key."""
+class Platform(Model):
+    """A whole parameters file, the value of its `platform` key, but for what components add to it."""
+
+    _default_mode = model_validator(mode="before")(with_default_mode)
 
     name: Name
     cluster: Cluster
     registry: Registry = Registry()
-    layers: list[LayerName] = Field(default=list(LAYERS))
+    components: list[FilePath] = Field(
+        default=[], description="folders of your own components, as in docs/architecture.md"
+    )
+    layers: list[Annotated[str, AfterValidator(_layer)]] = Field(default_factory=_layers)
     adopt: list[Adopted] = Field(
         default=[],
         description="objects made by others that the platform may apply to, such as ConfigMap/shop/web; never deleted",
     )
     security: Security = Security()
-    observability: Observability = Observability()
     lab: Lab | None = None
+
+
+def sections(components: list[Component]) -> dict[str, Any]:
+    """The fields that components describe; those that name one section share it."""
+    found: dict[str, list[type[Model]]] = {}
+    for each in components:
+        if each.settings and (code := each.code("parameters")):
+            found.setdefault(each.settings, []).append(code.Parameters)
+    models = {name: create_model(name.title(), __base__=tuple(parts)) for name, parts in found.items()}
+    return {name: (model, Field(default_factory=model)) for name, model in models.items()}
+
+
+@cache
+def settings_with(*folders: Path) -> type["Settings"]:
+    """The model of a parameters file with the components in `folders`."""
+    own = [read(folder) for folder in folders]
+    made: Any = create_model("Settings", __base__=Platform, **sections([*packaged().values(), *own]))
+    made.__doc__ = "A whole parameters file: the value of its `platform` key."
+    return made  # type: ignore[no-any-return]
+
+
+if TYPE_CHECKING:
+
+    class Settings(Platform):
+        """A whole parameters file: the value of its `platform` key."""
+
+        def __getattr__(self, section: str) -> Any: ...
+else:
+    Settings = settings_with()

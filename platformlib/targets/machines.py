@@ -85,7 +85,7 @@ class Machines:
 
     def snapshots(self) -> "pd.DataFrame":
         """What `rollback` and `restore` go back to: node, id, origin, kind, version, created, age, kib. k3s only."""
-        return self._k3s().snapshots()
+        return self._k3s("snapshots").snapshots()
 
     def snapshot(self) -> "pd.DataFrame":
         """Copy the datastore now, and the copy to a second machine. k3s only."""
@@ -136,18 +136,19 @@ class Machines:
 
     def _repaired(self, verb: str, work: "Callable[[K3s, OnEvent], pd.DataFrame]") -> "pd.DataFrame":
         """A verb of k3s's driver that also works where no API server answers."""
-        driver = self._k3s()
+        driver = self._k3s(verb)
         with self._steps.step(PART, verb) as step:
             if self.skipped:
                 return step.done(self._skip(verb))
             self._require_own(silent=True)
             return step.done(work(driver, step.tell))
 
-    def _k3s(self) -> "K3s":
+    def _k3s(self, verb: str) -> "K3s":
         from platformlib.clusters.k3s import K3s
 
         if not isinstance(self.driver, K3s):
-            raise ClusterError(f"the driver of {self.settings.cluster.distribution} cannot do that", fix="a backup")
+            raise ClusterError(f"{self.settings.cluster.distribution} has no {verb}", fix="restore a backup")
+        self._reached()
         return self.driver
 
     def uninstall(self) -> "pd.DataFrame":

@@ -34,10 +34,7 @@ class Removal:
             delete_data: what is to go, by its name in the column `delete_data`.
 
         Returns:
-            Columns: kind, namespace, name, delete_data, objects, claims, bytes, fate (deleted, kept).
-
-        Raises:
-            PlatformError: `delete_data` names what is not there.
+            Columns: kind, namespace, name, delete_data, objects, claims, bytes, fate (deleted, kept, absent).
         """
         return data.table(self.target.kube, delete_data)
 
@@ -49,7 +46,6 @@ class Removal:
 
         Raises:
             RunbookError: another name, or `machines` would take data with them that `delete_data` does not name.
-            PlatformError: `delete_data` names what is not there.
         """
         if name != self.target.settings.name:
             fix = f'confirm="{self.target.settings.name}"'

@@ -1,5 +1,6 @@
 """One platform and every tool for it: what `pl.bind` gives a notebook."""
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from platformlib.layers import Stack, chosen
 from platformlib.layers.installed import NO_CLUSTER
 from platformlib.layers.steps import Steps
 from platformlib.settings import Settings, load
+from platformlib.settings.locate import resolve
 from platformlib.targets.card import card
 from platformlib.targets.waiting import wait_until
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from platformlib.targets.security import Security
 
 Source = Literal["prometheus", "loki"]
+KUBERNETES = ("kube-system", "default")
 
 
 def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -> "Target":
@@ -33,44 +36,31 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
 
     Args:
         platform: path of a parameters file, or the value of its `platform` key.
-        until: the last layer to work on; default: all that the parameters name.
+        until: the last layer to work on; None or an empty text: all that the parameters name.
         dry_run: say what would change, and change nothing.
 
     Raises:
-        SettingsError: with every fault of the parameters.
+        ParameterError: a parameter of the notebook that calls this has another type than its annotation.
+        SettingsError: with every fault of the platform's parameters.
         WrongCluster: the kubeconfig leads to a cluster that carries another platform.
     """
-    import pandas as pd
     from IPython.display import display
+
+    from platformlib import composition, parameters, plots
+
+    parameters.verify(sys._getframe(1).f_globals)
 
     if not isinstance(platform, str | Path | Mapping):
         raise SettingsError(
             [Fault("platform", type(platform).__name__, "a path, or a mapping as in a parameters file")]
         )
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
-    target = Target(settings, until=until, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
-    # A cause or a fix that is cut off helps nobody.
-    pd.set_option("display.max_colwidth", 160)
-    pd.set_option("display.max_rows", 100)
+    target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
+    plots.show_tables()
+    # The first colours: a node and a namespace look alike in all notebooks of a platform.
+    plots.declare([*(node.name for node in settings.cluster.nodes), *KUBERNETES, *composition.namespaces(settings)])
     display(target.touch())  # type: ignore[no-untyped-call]
     return target
-
-
-def resolve(path: str | Path, *near: Path) -> Path:
-    """A parameters file by a path relative to the working folder, to a folder in `near`, or to a notebook's folder.
-
-    A kernel of JupyterLab works in the notebook's folder, papermill's in the one where it was called;
-    the same default has to hold in both.
-
-    Raises:
-        SettingsError: no such file; names the places.
-    """
-    folders = list(dict.fromkeys([Path(), *near, Path("notebooks")]))
-    wanted = Path(path).expanduser()
-    if found := next((folder / wanted for folder in folders if (folder / wanted).is_file()), None):
-        return found
-    places = ", ".join(sorted({str((folder / wanted).resolve()) for folder in folders}))
-    raise SettingsError([Fault(str(path), f"no such file (looked for {places})", "a parameters file")])
 
 
 class Target:
@@ -199,6 +189,7 @@ class Target:
         self.members.claim()
         self.members.wait(timeout=timeout)
         self.members.verify()
+        self.layers.prove_ahead()
         for layer in self.layers:
             layer.apply()
             layer.wait(timeout)
@@ -262,16 +253,16 @@ class Target:
     @cached_property
     def prometheus(self) -> "Prometheus":
         """Its metrics, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.prometheus(self.kube)
+        return proving.prometheus(self.kube, self.settings)
 
     @cached_property
     def loki(self) -> "Loki":
         """Its logs, through the API server."""
-        from platformlib.layers import sources
+        from platformlib.components import proving
 
-        return sources.loki(self.kube)
+        return proving.loki(self.kube, self.settings)
 
     @cached_property
     def queries(self) -> "Catalog":
@@ -281,16 +272,18 @@ class Target:
         """
         from platformlib.query import Catalog, Events
 
+        own = self.settings.components
         if absent := self._no_answers():
-            return Catalog(absent=absent)
-        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube))
+            return Catalog(components=own, absent=absent)
+        return Catalog(self.prometheus, self.loki, Events(lambda: self.kube), own)
 
     def _no_answers(self) -> str:
         """Why named queries have nobody to ask; nothing if they have."""
         if self.dry_run:
             return "dry run" if self.reached else f"dry run: {NO_CLUSTER}"
         layers = chosen(self.settings.layers, self.until)
-        if any(layer.has(source, self.settings) for layer in layers for source in ("prometheus", "loki")):
+        kept = {what for layer in layers for each in layer.wanted(self.settings) for what in each.provides}
+        if kept & {"metrics", "logs"}:
             return ""
         return "metrics and logs are kept by a layer that is not worked on"
 

@@ -20,6 +20,11 @@ from cryptography.x509.oid import NameOID
 TOKEN = "a-token-of-the-tests"
 POWERLESS = "a-token-without-rights"
 EDITOR = "kubectl-edit"
+# Every request of the user with the token is logged, and of nobody else.
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": ["token-user"]}, {"level": "None"}],
+}  # fmt: skip
 
 
 def free_port() -> int:
@@ -57,7 +62,8 @@ class ControlPlane:
         return self.folder / "admin.kubeconfig"
 
     def write_credentials(self) -> None:
-        """An authority, the certificates that it signs, and a kubeconfig."""
+        """An authority, the certificates that it signs, a kubeconfig, and what is to be audited."""
+        (self.folder / "audit.yaml").write_text(json.dumps(AUDIT))
         key = ec.generate_private_key(ec.SECP256R1())
         authority = self._certificate("ca", key, None)
         for name, group in (("server", "system:nodes"), ("admin", "system:masters")):
@@ -122,6 +128,7 @@ class ControlPlane:
                 f"--client-ca-file={at}/ca.crt", f"--token-auth-file={at}/tokens.csv", "--authorization-mode=RBAC",
                 "--service-account-issuer=https://test", f"--service-account-key-file={at}/ca.key",
                 f"--service-account-signing-key-file={at}/ca.key", "--endpoint-reconciler-type=none",
+                f"--audit-policy-file={at}/audit.yaml", f"--audit-log-path={at}/audit.log",
             ],
             "kube-controller-manager": [
                 f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1",
@@ -129,6 +136,11 @@ class ControlPlane:
                 "--concurrent-gc-syncs=10", "--min-resync-period=1h",
             ],
         }  # fmt: skip
+
+    def audited(self) -> list[dict[str, Any]]:
+        """The requests of the user with the token so far: verb, requestURI and more."""
+        log = self.folder / "audit.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def patch(self, path: str, body: dict[str, Any], *, manager: str = EDITOR) -> None:
         """A merge patch past the library, by another field manager, with the token."""

@@ -8,11 +8,20 @@ from typing import Any
 
 import httpx
 import pytest
+from kubernetes import dynamic, watch
+from kubernetes import stream as websockets
+from kubernetes.client import CoreV1Api
+from kubernetes.client.exceptions import ApiException
 
-from platformlib.errors import ApiError, KubeError
+from platformlib.errors import ApiError, DryRunRefused, KubeError, WrongCluster
 from platformlib.kube import Kube
-from tests.api.control_plane import POWERLESS, TOKEN, ControlPlane
+from tests.api.control_plane import POWERLESS, TOKEN, ControlPlane, poll
 from tests.api.objects import pick, realistic
+
+# The package has no types for these.
+DynamicClient: Any = dynamic.DynamicClient
+Watch: Any = watch.Watch
+stream: Any = websockets.stream
 
 
 @pytest.fixture
@@ -93,11 +102,56 @@ def test_the_service_proxy_is_reached(
     """There is no pod to answer: the API server says so, after it has accepted the credentials."""
     objects = [pick(realistic(layer), kind) for kind in ("Namespace", "Service")]
     kube.apply(objects, layer=layer)
+    poll(lambda: kube.get("v1", "Endpoints", "web", layer) is not None, timeout=30, what="the Endpoints of the Service")
     route = (kube if how == "certificate" else connect({"token": TOKEN})).service(layer, "web", 80)
     with httpx.Client(verify=route.ssl_context(), trust_env=False) as client:
         answer = client.get(f"{route.base_url}/metrics", headers=route.headers())
     assert (answer.status_code, answer.json()["reason"]) == (503, "ServiceUnavailable")
     assert "no endpoints available" in answer.json()["message"]
+
+
+def test_the_official_package_speaks_through_the_same_handle(
+    connect: Callable[..., Kube], control_plane: ControlPlane, layer: str
+) -> None:
+    """Code that people have: typed, dynamic, watching, by websocket; with a token and with a certificate."""
+    files = {"client-certificate-data": "admin.crt", "client-key-data": "admin.key"}
+    certificate = {name: control_plane.encoded(file) for name, file in files.items()}
+    for space, user in ((f"{layer}-token", {"token": TOKEN}), (f"{layer}-certificate", certificate)):
+        kube = connect(user)
+        core: Any = CoreV1Api(kube.api_client)
+        assert "kube-system" in {each.metadata.name for each in core.list_namespace().items}
+        core.create_namespace({"metadata": {"name": space}})
+        assert next(Watch().stream(core.list_namespace, timeout_seconds=5))["type"] == "ADDED"
+        maps = DynamicClient(kube.api_client).resources.get(api_version="v1", kind="ConfigMap")
+        maps.create(body={"metadata": {"name": "web"}}, namespace=space)
+        assert kube.get("v1", "ConfigMap", "web", space)
+        with pytest.raises(ApiException, match="404"):  # authenticated; there is no such pod
+            stream(core.connect_get_namespaced_pod_exec, "none", space, command=["true"])
+
+
+def test_the_official_package_is_held_to_dry_run_and_identity(
+    control_plane: ControlPlane, kube: Kube, layer: str
+) -> None:
+    dry = Kube.connect(control_plane.kubeconfig, dry_run=True)
+    core: Any = CoreV1Api(dry.api_client)
+    body = {"metadata": {"name": layer}}
+    assert core.list_namespace().items
+    assert core.create_namespace(body, dry_run="All").metadata.name == layer
+    writes: tuple[Callable[[], Any], ...] = (
+        lambda: core.create_namespace(body), lambda: core.delete_namespace("default"),
+        lambda: stream(core.connect_get_namespaced_pod_exec, "none", "default", command=["true"]),
+        lambda: DynamicClient(dry.api_client).resources.get(api_version="v1", kind="Namespace").create(body=body),
+    )  # fmt: skip
+    for write in writes:
+        with pytest.raises(DryRunRefused):
+            write()
+    armed = Kube.connect(control_plane.kubeconfig)
+    client: Any = CoreV1Api(armed.api_client)
+    armed.require("nobodys", "k3s")
+    with pytest.raises(WrongCluster):
+        client.create_namespace(body)
+    assert client.list_namespace().items
+    assert kube.get("v1", "Namespace", layer) is None
 
 
 def test_reading(kube: Kube, layer: str) -> None:

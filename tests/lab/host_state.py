@@ -1,6 +1,7 @@
 """The state of this host as text that can be compared: all that a lab could change and leave behind."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from difflib import unified_diff
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import psutil
 
-from platformlib.lab import cgroups
+from platformlib.lab import Lab, cgroups
 from platformlib.lab.shell import sh
 
 # What the kernel counts, and what differs with every reading.
 COUNTERS = (
     "fs/aio-nr", "fs/dentry-state", "fs/file-nr", "fs/inode-nr", "fs/inode-state", "fs/quota/", "kernel/ns_last_pid",
     "kernel/pty/nr", "kernel/random/", "net/netfilter/nf_conntrack_count", "vm/stat_refresh",
+)  # fmt: skip
+TAG = re.compile(r"(?:\bpl|platformlib-|/run/platformlib/)([0-9a-f]{6})(?=host|-|/|\b)")
+SHARED = (
+    "fs/inotify/max_user_instances", "user/max_inotify_instances", "/run/platformlib", "/run/systemd/nspawn",
 )  # fmt: skip
 Snapshot = dict[str, list[str]]
 
@@ -61,10 +66,28 @@ def _files(folder: Path, depth: int) -> Iterator[str]:
             yield from _files(path, depth - 1)
 
 
-def differences(before: Snapshot, after: Snapshot) -> str:
-    """What has changed, as a diff of each part; nothing if nothing has."""
-    lines = [line for part in before for line in unified_diff(before[part], after[part], part, part, n=0, lineterm="")]
-    return "\n".join(lines)
+def differences(before: Snapshot, after: Snapshot, lab: Lab) -> str:
+    """What has changed on the host, as a diff of each part; nothing if nothing has.
+
+    Other labs may come and go meanwhile: what bears another lab's tag or lies in its state folder is left out, and
+    while there is one, what all labs share.
+    """
+    shared = any(_foreign(line, lab) for there in (before, after) for line in there["groups"])
+    found: list[str] = []
+    for part in before:
+        old, new = (_ours(there[part], lab, shared=shared) for there in (before, after))
+        found += unified_diff(old, new, part, part, n=0, lineterm="")
+    return "\n".join(found)
+
+
+def _ours(lines: list[str], lab: Lab, *, shared: bool) -> list[str]:
+    return [line for line in lines if not _foreign(line, lab) and not (shared and line.startswith(SHARED))]
+
+
+def _foreign(line: str, lab: Lab) -> bool:
+    tags = set(TAG.findall(line))
+    disk = "/lab/machines/" in line and str(lab.plan.state) not in line
+    return (bool(tags) and lab.plan.tag not in tags) or disk
 
 
 def processes(word: str, *, patience: float = 0) -> list[str]:

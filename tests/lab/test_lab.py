@@ -231,7 +231,7 @@ class TestBeside:
         moved["cluster"]["network"]["nodes"] = "10.5.0.0/16"
         Lab(pl.load(moved)).down()
         Lab(pl.load(moved)).down()  # what is gone already is no error
-        assert differences(host, snapshot()) == ""
+        assert differences(host, snapshot(), Lab(small())) == ""
         assert processes(NAME, patience=40) == []
         assert not up.plan.state.exists()
 
@@ -275,7 +275,7 @@ class TestFaults:
             if draw.random() < 0.5:
                 assert run("up", file) == 0, f"up after {verb} was killed at {moment:.2f} s"
             assert run("down", file) == 0, f"down after {verb} was killed at {moment:.2f} s"
-            assert differences(host, snapshot()) == "", f"{verb} was killed at {moment:.2f} s"
+            assert differences(host, snapshot(), Lab(small())) == "", f"{verb} was killed at {moment:.2f} s"
             assert not Lab(small()).plan.state.exists()
         assert processes(NAME, patience=40) == []
 
@@ -353,4 +353,4 @@ def test_internet_true_opens_a_way_out_and_touches_nothing_of_the_host(host: Sna
             server.shutdown()
             server.server_close()
         made.down()
-    assert differences(host, snapshot()) == ""
+    assert differences(host, snapshot(), Lab(small())) == ""

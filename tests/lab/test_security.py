@@ -11,10 +11,10 @@ import platformlib as pl
 from platformlib.errors import KubeError
 from platformlib.kube.objects import reference
 from platformlib.lab import Lab
-from platformlib.security import coverage, probes, semantics, truth, workloads
+from platformlib.security import connectivity, examples, probes
+from platformlib.security.connectivity import OPEN
 from platformlib.security.declared import KIND, NAME
-from platformlib.security.truth import OPEN
-from tests.unit.security_worlds import NAMESPACES, let_through, policies
+from tests.unit.security_policies import NAMESPACES, let_through, policies
 
 Object = dict[str, Any]
 SETS = 30
@@ -54,7 +54,7 @@ def test_no_pod_of_the_platform_is_below_restricted_without_a_reason(target: "pl
 
 
 def world_pod(namespace: str, app: str, node: str) -> Object:
-    made = workloads.pod(app, f"world-{namespace}", SCRIPT, app=app)
+    made = examples.pod(app, f"world-{namespace}", SCRIPT, app=app)
     if (namespace, app) == ("red", "web"):
         made["metadata"]["labels"]["canary"] = "yes"
     made["spec"]["nodeName"] = node
@@ -101,9 +101,9 @@ def generated(cidrs: list[str]) -> list[list[Object]]:
     return found
 
 
-def meant(live: list[Object], pods: dict[str, semantics.Pod], labels: dict[str, Any]) -> set[tuple[str, str, int]]:
+def meant(live: list[Object], pods: dict[str, connectivity.Pod], labels: dict[str, Any]) -> set[tuple[str, str, int]]:
     """What may pass, by the engine."""
-    known = semantics.World(labels, tuple(live))
+    known = connectivity.Rules(labels, tuple(live))
     ways = [(a, b, port) for a in pods for b in pods for port in PORTS.values() if a != b]
     return {(a, b, port) for a, b, port in ways if known.verdict(pods[a], pods[b], port).passes}
 
@@ -121,7 +121,7 @@ def placed(drawn: list[Object], *, whole: bool = False) -> list[Object]:
 def halves(policy: Object) -> list[Object]:
     """By the specification, a policy of two directions is the same as two of one."""
     made = []
-    for kind in semantics.types(policy):
+    for kind in connectivity.types(policy):
         spec = {key: policy["spec"][key] for key in ("podSelector", kind.lower()) if key in policy["spec"]}
         metadata = {**policy["metadata"], "name": f"{policy['metadata']['name']}-{kind.lower()}"}
         made.append({"metadata": metadata, "spec": {**spec, "policyTypes": [kind]}})
@@ -149,7 +149,7 @@ def settled(target: "pl.Target", live: dict[str, Object], wanted: set[Any]) -> s
 def test_thirty_generated_sets_of_policies_mean_the_same_to_engine_reading_and_traffic(
     target: "pl.Target", worlds: dict[str, Object]
 ) -> None:
-    pods = {str(pod): pod for pod in semantics.pods(worlds.values())}
+    pods = {str(pod): pod for pod in connectivity.pods(worlds.values())}
     labels = {each["metadata"]["name"]: each["metadata"]["labels"] for each in target.kube.list("v1", "Namespace")}
     addresses = sorted(pod.address for pod in pods.values())
     cidrs = ["10.42.0.0/16", "0.0.0.0/0", *(f"{address}/32" for address in addresses[:4])]
@@ -172,7 +172,7 @@ def test_where_the_engine_differs_from_the_specification_traffic_shows_it_and_th
     spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": [{}]}
     live = placed([{"metadata": {"namespace": "blue", "name": "both"}, "spec": spec}], whole=True)
     target.kube.apply(live, layer="security-policies")
-    table = truth.table(target.kube, target.settings, ["world-blue", "world-red"])
+    table = connectivity.table(target.kube, target.settings, ["world-blue", "world-red"])
     inside = table[(table["source"] != table["to"]) & table["source"].str.startswith("world-blue")]
     wrong = inside[inside["to"].str.startswith("world-blue")]
     assert (wrong["found"] & ~wrong["expected"]).all(), (
@@ -198,7 +198,7 @@ def undone(target: "pl.Target") -> Iterator[list[Object]]:
 
 def test_the_posture_names_what_somebody_did(target: "pl.Target", undone: list[Object]) -> None:
     assert target.security.findings().empty, target.security.findings().to_string()
-    privileged = workloads.pod("intruder", "storage")
+    privileged = examples.pod("intruder", "storage")
     privileged["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "friends"},
@@ -223,9 +223,9 @@ def test_the_posture_names_what_somebody_did(target: "pl.Target", undone: list[O
 
 
 def test_a_new_namespace_is_closed_and_bounded_by_its_label_alone(target: "pl.Target") -> None:
-    with coverage.rooms(target.kube) as made:
+    with examples.namespaces(target.kube) as made:
         assert made == "made"
-        live = target.kube.get("v1", "ResourceQuota", "platform", coverage.NAMESPACE)
+        live = target.kube.get("v1", "ResourceQuota", "platform", examples.CLOSED)
         assert live is not None
         assert live["spec"]["hard"]["limits.memory"] == target.settings.security.sizes.small.memory
 

@@ -15,7 +15,7 @@ from platformlib.runbook import run
 from platformlib.runbook.progress import progress
 from platformlib.settings import load
 from platformlib.targets import Target
-from tests.notebooks.apiserver import Tape, kubeconfig, serving
+from tests.notebooks.apiserver import OWNED, Tape, kubeconfig, serving
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded"
@@ -33,6 +33,7 @@ def platform(url: str, folder: Path) -> dict[str, Any]:
     document["layers"] = ["cluster", "storage", "observability"]  # policies alone would weigh megabytes
     document["cluster"] |= {
         "distribution": "existing",
+        "context": "lab",
         "kubeconfig": str(kubeconfig(folder / "kubeconfig", url, "lab")),
     }
     return document
@@ -44,7 +45,8 @@ def record(name: str) -> Path:
     rmtree(folder, ignore_errors=True)
     os.environ["PLATFORMLIB_RECORD"] = str(folder)
     real = Credentials.load(Target(load(LAB)).kubeconfig)
-    with TemporaryDirectory() as place, serving(tape, real) as url, progress(sys.stdout) as listener:
+    with TemporaryDirectory() as place, serving(tape, real, OWNED) as url, progress(sys.stdout) as listener:
+        os.environ["PLATFORMLIB_STATE"] = place  # what is remembered of the lab must not meet the recorder's identity
         parameters = {"platform": platform(url, Path(place)), **MORE[name]}
         run(ROOT / "notebooks" / f"{name}.ipynb", parameters=parameters, on_event=listener)
     tape.save(folder / "api.zst")

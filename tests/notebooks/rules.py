@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from platformlib.errors import ParameterError
@@ -10,8 +11,17 @@ from platformlib.runbook.declared import Parameter, declared
 from platformlib.runbook.notebook import Section, is_code, sections, tags
 
 Rule = Callable[[Any], Iterator[str]]
-SKELETON = re.compile(r"Parameters Bind( Apply Wait Verify)+ See Undo Related")
+VIEW, RUNBOOK = "view", "runbook"
+SKELETONS = {
+    VIEW: re.compile(r"Parameters Bind( [^|]+)* Judge Related"),
+    RUNBOOK: re.compile(r"Parameters Bind( Apply Wait Verify)+ See Undo Related"),
+}
+CHANGES = r"apply|install|join|upgrade|rollback|uninstall|claim|release|prune|remove|write|record|enforcement|coverage"
+THEN = ("**Expected:** ", "**If not:** ", "**Next:** ")
+LINK = re.compile(r"\]\(([\w./-]+\.ipynb)\)")
 LINES = 8
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CHECK = re.compile(r"\b(verify|preflight)\(|\bwait_for\(")
 DATA = r"[a-z_]*quer(y|y_range|ies)|custom_query(_range)?|lines|metric_range"
 
 
@@ -63,12 +73,61 @@ def opens_with_its_purpose(notebook: Any) -> Iterator[str]:
     yield from (f"no {what}" for what, pattern in wanted.items() if not re.search(pattern, text, re.MULTILINE))
 
 
+def kind(notebook: Any) -> str:
+    """What a notebook declares itself to be."""
+    return str((notebook.metadata.get("platformlib") or {}).get("kind", ""))
+
+
+def says_what_it_is(notebook: Any) -> Iterator[str]:
+    """3: a view only reads, a runbook changes something; each says so in its metadata and in its first cell."""
+    if kind(notebook) not in SKELETONS:
+        yield f"metadata.platformlib.kind is {kind(notebook)!r}, neither {VIEW} nor {RUNBOOK}"
+    reads = re.search(r"^\*\*Changes:\*\* nothing; a view only reads\.$", notebook.cells[0].source, re.MULTILINE)
+    if bool(reads) != (kind(notebook) == VIEW):
+        yield "its first cell says the opposite"
+
+
+def a_view_only_reads(notebook: Any) -> Iterator[str]:
+    """3: no call of a view changes anything, and none of its cells is a step."""
+    if kind(notebook) == VIEW:
+        yield from (f"{cell}: {_name(call)}() changes something" for cell, call in calls(notebook, CHANGES))
+        yield from (f"{cell.id}: tagged `step`" for cell in code_cells(notebook) if "step" in tags(cell))
+
+
+def a_view_judges_last(notebook: Any) -> Iterator[str]:
+    """3: what could end a view stands after everything that it shows."""
+    if kind(notebook) == VIEW:
+        judging = {cell.id for section in _titled(notebook, "Judge") for cell in section.code}
+        early = (cell for cell in code_cells(notebook) if CHECK.search(cell.source) and cell.id not in judging)
+        yield from (f"{cell.id}: judges before all is shown" for cell in early)
+
+
 def has_the_skeleton(notebook: Any) -> Iterator[str]:
-    """2: one skeleton for all, with apply, wait and verify once for each part that is changed."""
+    """2: one skeleton for each kind; a runbook has apply, wait and verify once for each part that it changes."""
     lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     found = " ".join(line[3:].split(":")[0].strip() for line in lines if line.startswith("## "))
-    if not SKELETON.fullmatch(found):
+    if not SKELETONS.get(kind(notebook), SKELETONS[RUNBOOK]).fullmatch(found):
         yield f"sections are {found or 'missing'}"
+
+
+def says_what_to_do_next(notebook: Any) -> Iterator[str]:
+    """5: below each check, what is expected, what to do if it is not, and where to go next."""
+    judged = {cell.id for section in _titled(notebook, "Verify", "Judge") for cell in section.code}
+    for cell, below in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+        if cell.id in judged and CHECK.search(cell.source):
+            said = below.source if below is not None and below.cell_type == "markdown" else ""
+            yield from (f"{cell.id}: {part.strip('* :')!r} is missing below" for part in THEN if part not in said)
+
+
+def leads_elsewhere(notebook: Any) -> Iterator[str]:
+    """5: no link leads to the notebook itself; every link to another one is named by a file that is there."""
+    own = str((notebook.metadata.get("platformlib") or {}).get("name", ""))
+    for cell in notebook.cells:
+        for link in LINK.findall(cell.source) if cell.cell_type == "markdown" else ():
+            if link == f"{own}.ipynb":
+                yield f"{cell.id}: a link to itself"
+            elif not (NOTEBOOKS / link).is_file():
+                yield f"{cell.id}: {link} is not there"
 
 
 def declares_its_parameters(notebook: Any) -> Iterator[str]:
@@ -135,9 +194,9 @@ def runs_straight(notebook: Any) -> Iterator[str]:
 
 
 def verifies(notebook: Any) -> Iterator[str]:
-    """8: each verify section has a check that raises; `assert` would not show its table."""
-    for section in _titled(notebook, "Verify"):
-        if not any(re.search(r"\b(verify|preflight)\(", cell.source) for cell in section.code):
+    """8: each section that judges has a check that raises; `assert` would not show its table."""
+    for section in _titled(notebook, "Verify", "Judge"):
+        if not any(CHECK.search(cell.source) for cell in section.code):
             yield f"{section.heading}: no verify() in it"
     yield from (f"{cell}: assert shows no table" for cell, _ in nodes(notebook, ast.Assert))
 
@@ -153,10 +212,12 @@ def waits_with_a_deadline(notebook: Any) -> Iterator[str]:
 def shows(notebook: Any) -> Iterator[str]:
     """10: rich displays, never print; every section to look at ends in something to see."""
     yield from (f"{cell}: prints" for cell, _ in calls(notebook, "print|pprint"))
-    for section in _titled(notebook, "See"):
-        last = [_parsed(cell).body[-1:] for cell in section.code]
-        if not last or not all(body and isinstance(body[0], ast.Expr) for body in last):
-            yield f"{section.heading}: a cell in it shows nothing"
+    for section in sections(notebook):
+        looked_at = section.code and section.heading not in {"", "Parameters", "Bind"}
+        if section.heading == "See" or (looked_at and kind(notebook) == VIEW):
+            last = [_parsed(cell).body[-1:] for cell in section.code]
+            if not last or not all(body and isinstance(body[0], ast.Expr) for body in last):
+                yield f"{section.heading}: a cell in it shows nothing"
 
 
 def asks_by_name(notebook: Any) -> Iterator[str]:
@@ -181,7 +242,7 @@ def is_clean(notebook: Any) -> Iterator[str]:
             yield f"{cell.id}: has outputs or a count"
         if extra := set(cell.metadata) - {"tags"}:
             yield f"{cell.id}: metadata {sorted(extra)}"
-    if extra := set(notebook.metadata) - {"kernelspec", "language_info"}:
+    if extra := set(notebook.metadata) - {"kernelspec", "language_info", "platformlib"}:
         yield f"notebook metadata {sorted(extra)}"
 
 
@@ -238,7 +299,8 @@ def _names(cells: Iterable[Any], context: type[ast.expr_context]) -> set[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    opens_with_its_purpose, has_the_skeleton, declares_its_parameters, has_safe_defaults, takes_a_platform,
+    opens_with_its_purpose, says_what_it_is, a_view_only_reads, a_view_judges_last, has_the_skeleton,
+    says_what_to_do_next, leads_elsewhere, declares_its_parameters, has_safe_defaults, takes_a_platform,
     has_small_cells, gives_reasons, is_plain_python, defines_nothing, runs_straight, verifies, waits_with_a_deadline,
     shows, asks_by_name, is_clean, has_stable_ids, draws_by_the_library, marks_its_steps, binds_nothing_in_a_step,
 )  # fmt: skip

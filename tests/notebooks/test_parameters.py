@@ -10,6 +10,7 @@ from hypothesis import given as generated
 from hypothesis import strategies as st
 
 from platformlib.errors import ParameterError, PlatformError, RunbookError
+from platformlib.parameters import verify
 from platformlib.runbook import run
 from platformlib.runbook.declared import declared
 from platformlib.runbook.given import Typed, assignments, merged, nested
@@ -21,6 +22,10 @@ PARAMETERS = """\
 platform: object = "../parameters/lab.yaml"  # what to build
 until: str = "observability"  # the last layer
 rows: int = 10  # how many
+window: "Duration" = "1h"  # how far back
+since: "Moment | None" = None  # from when
+namespace: "Namespace" = "shop"  # whose
+restarts: "Count" = 5  # at most
 ratio: float = 0.5  # how much
 names: list[str] = []  # which
 dry_run: bool = False  # change nothing
@@ -57,6 +62,13 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an unknown name, with its near match": ({"untl": "storage"}, ["untl: unknown parameter", "until"]),
     "text for a number": ({"rows": "ten"}, ["rows: 'ten' (str) — expected int"]),
     "a truth value for a number": ({"rows": True}, ["rows: True (bool) — expected int"]),
+    "a word for a duration": ({"window": "yesterday"}, ["window: 'yesterday' (str) — expected a duration such as 90s"]),
+    "no length at all": ({"window": "0s"}, ["window: '0s'"]),
+    "a word for a time": ({"since": "tomorrow"}, ["since: 'tomorrow' (str) — expected a time such as"]),
+    "no name for a namespace": ({"namespace": "My Shop"}, ["namespace: 'My Shop' (str) — expected a namespace"]),
+    "a pattern for a namespace": ({"namespace": ".+"}, ["namespace: '.+'"]),
+    "a word for a count": ({"restarts": "many"}, ["restarts: 'many' (str) — expected a whole number, 0 or more"]),
+    "less than nothing": ({"restarts": -1}, ["restarts: -1"]),
     "a number in a list of names": ({"names": ["a", 3]}, ["names", "expected list[str]"]),
     "typed text for a number": ({"rows": Typed("ten")}, ["rows: 'ten'"]),
     "an unknown key of the platform": ({"platform.clutser": {}}, ["platform.clutser: unknown key"]),
@@ -108,6 +120,7 @@ CELLS: dict[str, tuple[list[Any], str]] = {
     "a type that is none": ([code("x: Path = 'f'", "parameters", id="a")], "cannot be read"),
     "a statement": ([code("import os", "parameters", id="a")], "cannot be read"),
     "no Python": ([code("x: int = ", "parameters", id="a")], "cannot be read"),
+    "a name that is no type": ([code("x: 'Lenght' = 'f'", "parameters", id="a")], "cannot be read"),
 }
 
 
@@ -141,9 +154,32 @@ def test_refuses_what_is_not_a_notebook(tmp_path: Path, content: str) -> None:
         run(path)
 
 
-def test_names_notebooks_that_are_near(folder: Path) -> None:
-    with pytest.raises(ParameterError, match="tiny"):
+def test_an_unknown_notebook_names_the_near_one_and_all_others(folder: Path) -> None:
+    with pytest.raises(ParameterError, match="did you mean tiny") as refused:
         run("tyny")
+    assert "20-" not in str(refused.value)
+    assert "install" in str(refused.value)
+
+
+ANNOTATED: dict[str, tuple[dict[str, Any], str]] = {
+    "a wrong duration": ({"window": "yesterday", "__annotations__": {"window": "Duration"}}, "window: 'yesterday'"),
+    "a wrong plain type": ({"rows": "ten", "__annotations__": {"rows": int}}, "rows: 'ten' \\(str\\) — expected int"),
+    "both at once": (
+        {"window": 3, "n": -1, "__annotations__": {"window": "Duration", "n": "Count"}},
+        "(?s)window: 3.*n: -1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("namespace", "said"), ANNOTATED.values(), ids=ANNOTATED.keys())
+def test_a_running_notebook_refuses_wrong_parameters_too(namespace: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        verify(namespace)
+
+
+def test_a_namespace_without_parameters_is_no_notebook() -> None:
+    verify({})
+    verify({"x": 1, "__annotations__": {"x": "Somebodys", "y": "Duration"}})
 
 
 def test_refuses_a_dry_run_where_there_is_none(tmp_path: Path) -> None:
@@ -166,6 +202,11 @@ def test_later_files_have_the_last_word(folder: Path) -> None:
 
 
 TYPED = {
+    "window=1h30m": "1h30m",
+    "since=-2h": "-2h",
+    "since=2026-11-23T14:05": "2026-11-23T14:05",
+    "since=null": None,
+    "restarts=0": 0,
     "until=3": "3",
     "until=2026-11-23": "2026-11-23",
     "rows=3": 3,

@@ -19,12 +19,12 @@ def prose(source: str, *, id: str) -> Any:
     return new_markdown_cell(source, id=id)
 
 
-def notebook(*cells: Any) -> Any:
+def notebook(*cells: Any, metadata: dict[str, Any] | None = None) -> Any:
     """A notebook of these cells."""
-    return new_notebook(cells=list(cells), metadata={"kernelspec": KERNEL})
+    return new_notebook(cells=list(cells), metadata={"kernelspec": KERNEL, **(metadata or {})})
 
 
-def save(path: Path, *cells: Any) -> Path:
+def save(path: Path, *cells: Any, metadata: dict[str, Any] | None = None) -> Path:
     """Write a notebook of these cells."""
-    nbformat.write(notebook(*cells), path)
+    nbformat.write(notebook(*cells, metadata=metadata), path)
     return path

@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 
 from platformlib.bundle.catalogue import catalogue
-from platformlib.bundle.golang import MODULES, command, goroot
+from platformlib.bundle.golang import command, goroot
+from platformlib.component import module_lock, packaged
 from platformlib.errors import BundleError
 from platformlib.versions import image, versions
 
 PINS: dict[str, dict[str, Any]] = versions()["modules"]
-HOMES = sorted(path.name for path in MODULES.iterdir() if path.is_dir())
+HOMES = sorted(path.name for each in packaged().values() for path in (each.folder / "modules").glob("*"))
+PROGRAMS = {name: program for each in packaged().values() for name, program in each.build.programs.items()}
 _REPLACED = re.compile(r"^(?:replace )?[ \t]*(\S+)(?: \S+)? => (\S+) (\S+)$", re.MULTILINE)
 _REQUIRED = re.compile(r"^(?:require )?[ \t]*(\S+) (v\S+)(?: // indirect)?$", re.MULTILINE)
 
 
 def home(name: str) -> Path:
-    return MODULES / str(PINS[name].get("build", name))
+    return module_lock(str(PINS[name].get("build", name)))
 
 
 def selected(go_mod: str) -> dict[str, str]:
@@ -30,6 +32,7 @@ def selected(go_mod: str) -> dict[str, str]:
 
 def test_each_pin_has_its_folder_and_each_folder_its_pin() -> None:
     assert {home(name).name for name in PINS} == set(HOMES)
+    assert set(PROGRAMS) == set(PINS)
 
 
 @pytest.mark.parametrize("name", PINS)
@@ -49,7 +52,7 @@ def test_go_sum_holds_the_pinned_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", HOMES)
 def test_modules_need_no_newer_go_than_the_pinned_one_and_no_local_path(name: str) -> None:
-    text = (MODULES / name / "go.mod").read_text()
+    text = (module_lock(name) / "go.mod").read_text()
     found = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?$", text, re.MULTILINE)
     assert found is not None
     wanted = tuple(int(part or 0) for part in found.groups())
@@ -59,7 +62,7 @@ def test_modules_need_no_newer_go_than_the_pinned_one_and_no_local_path(name: st
 
 def test_kubernetes_is_built_with_its_own_staging_modules() -> None:
     version = str(versions()["kubernetes"])
-    staged = {new: found for _, new, found in _REPLACED.findall((MODULES / "kubernetes" / "go.mod").read_text())}
+    staged = {new: found for _, new, found in _REPLACED.findall((module_lock("kubernetes") / "go.mod").read_text())}
     assert PINS["kubernetes"]["version"] == version
     assert len(staged) > 25
     assert set(staged.values()) == {version.replace("v1.", "v0.", 1)}
@@ -76,7 +79,7 @@ def test_kubernetes_is_built_with_its_own_staging_modules() -> None:
     ],
 )
 def test_programs_say_the_version_of_their_image(name: str, stamp: str) -> None:
-    flags = command(name, PINS[name])
+    flags = command(name, PROGRAMS[name])
     assert stamp in flags[flags.index("-ldflags") + 1]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from platformlib import checks
 from platformlib.checks import Check, Found, Result, run, verify
+from platformlib.components.proving import same, unwell
 from platformlib.errors import CheckFailed
-from platformlib.layers.proofs.context import same, unwell
 
 COLUMNS = ["check", "ok", "expected", "found", "fix"]
 
@@ -128,3 +128,28 @@ def pod(phase: str = "Running", **container: Any) -> dict[str, Any]:
 )
 def test_what_ails_a_pod(state: dict[str, Any], words: str) -> None:
     assert unwell(state, NOW) == words
+
+
+def counted(name: str, holds: list[bool], *, anytime: bool = True) -> Check:
+    """A check that takes its answers from a list, so that what is left tells how often it was tried."""
+    return Check(name, "yes", "look", lambda: (holds.pop(0), "asked"), anytime=anytime)
+
+
+def test_what_was_begun_before_its_turn_is_not_tried_again() -> None:
+    ahead, early, late = checks.Ahead(), [True, True], [True, True]
+    parts = [counted("early", early), counted("late", late, anytime=False)]
+    ahead.begin("storage", parts)
+    assert [result.check for result in ahead.run("storage", parts)] == ["early", "late"]
+    assert (len(early), len(late)) == (1, 1)
+    ahead.run("storage", parts)  # a second verify asks for itself
+    assert (early, late) == ([], [])
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_what_failed_early_or_was_overtaken_by_a_change_is_tried_in_its_turn(dropped: bool) -> None:
+    ahead, holds = checks.Ahead(), [dropped, True]
+    ahead.begin("storage", [counted("volume", holds)])
+    if dropped:
+        ahead.drop()
+    assert [result.ok for result in ahead.run("storage", [counted("volume", holds)])] == [True]
+    assert holds == []

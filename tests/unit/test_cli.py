@@ -1,12 +1,16 @@
 """The command line: what a person reads, and the status that a script gets."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from platformlib.cli import main, show
 from platformlib.errors import CellFailed, CheckFailed, NodeUnreachable, ParameterError, PlatformError
+from tests.notebooks.apiserver import OWNED, Tape, kubeconfig, serving
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "parameters" / "lab.yaml"
@@ -22,8 +26,9 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(left.value.code or 0)
 
 
-COMMANDS = ["", "run", "check", "status", "diff", "uninstall", "queries", "lab", "lab up", "lab status", "lab ssh",
-            "lab down", "bundle", "bundle build", "bundle list", "bundle verify"]  # fmt: skip
+COMMANDS = ["", "run", "check", "install", "status", "diff", "claim", "uninstall", "queries", "lab", "lab check",
+            "lab up", "lab status", "lab ssh", "lab down", "bundle", "bundle build", "bundle list",
+            "bundle verify"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -73,6 +78,76 @@ def test_all_faults_of_a_file_are_told_at_once(
         for word in ("faults, nothing was touched", "name:", "cluster.distribution:", "typo: unknown key")
         if word not in said
     ] == []
+
+
+def test_the_default_platform_is_that_of_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A command without -f means what the notebooks' default means, from any folder."""
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "check") == show.OK
+    assert "platform lab: valid" in capfd.readouterr().out
+
+
+@pytest.fixture
+def existing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Tape]]:
+    """A parameters file of a cluster that others installed, and what its API server is asked."""
+    monkeypatch.setenv("PLATFORMLIB_STATE", str(tmp_path / "state"))
+    tape = Tape(BARE)
+    with serving(tape, owned=OWNED) as url:
+        place = str(kubeconfig(tmp_path / "kubeconfig", url, "lab"))
+        cluster = {"distribution": "existing", "kubeconfig": place, "context": "lab"}
+        file = tmp_path / "existing.yaml"
+        file.write_text(yaml.safe_dump({"platform": {"name": "lab", "cluster": cluster, "layers": ["cluster"]}}))
+        yield file, tape
+
+
+BARE: dict[str, list[tuple[int, Any]]] = {
+    "GET /api/v1?": [(200, {"resources": [
+        {"name": name, "kind": kind, "namespaced": name == "configmaps", "verbs": ["get", "list"]}
+        for name, kind in {"configmaps": "ConfigMap", "namespaces": "Namespace", "nodes": "Node"}.items()
+    ]})],
+    "GET /version?": [(200, {"gitVersion": "v1.35.4"})],
+}  # fmt: skip
+
+
+def test_status_and_diff_of_a_platform_without_layers(
+    existing: tuple[Path, Tape], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file, _ = existing
+    assert call(monkeypatch, "status", "-f", str(file)) == show.OK
+    said = capfd.readouterr()
+    assert "all 0 objects are ready" in said.out
+    assert said.err == ""
+    assert call(monkeypatch, "diff", "-f", str(file)) == show.OK
+    assert "no differences" in capfd.readouterr().out
+
+
+def test_a_layer_that_is_not_there_is_not_removed(
+    existing: tuple[Path, Tape], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["uninstall", "-f", str(existing[0]), "--layer", "storage", "--confirm", "lab"]
+    assert call(monkeypatch, *words) == show.FAILED
+    said = capfd.readouterr()
+    assert "storage is not installed, and not among the platform's layers" in said.err
+    assert "installed: none" in said.err
+
+
+def test_a_command_on_the_cluster_of_another_is_refused(
+    existing: tuple[Path, Tape], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file, _ = existing
+    other = file.read_text("utf-8").replace("name: lab", "name: other", 1)
+    file.write_text(other, "utf-8")
+    for words in (
+        ["status"],
+        ["diff"],
+        ["claim"],
+        ["install"],
+        ["uninstall", "--layer", "cluster", "--confirm", "other"],
+    ):
+        assert call(monkeypatch, words[0], "-f", str(file), *words[1:]) == show.FAILED, words
+        assert "'lab'" in capfd.readouterr().err
 
 
 def test_uninstall_wants_the_name(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,9 @@ import yaml
 import platformlib as pl
 from platformlib.clusters import driver, kubeconfig
 from platformlib.clusters.kubeadm import config, upgrade
+from platformlib.clusters.kubectl import CONTROL_PLANE, Member, full, label_changes
 from platformlib.clusters.preflight import preflight
-from platformlib.errors import ClusterError, PreflightFailed
+from platformlib.errors import ClusterError, PreflightFailed, SettingsError
 from platformlib.machines.facts import Facts, GiB
 
 LAB = pl.load(Path(__file__).parents[2] / "parameters" / "lab.yaml")
@@ -69,7 +70,12 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "port": ({"listening": frozenset({10250})}, "ports is 10250"),
     "no containerd": ({"containerd": ""}, "containerd is none, expected 1.6 or later; apt-get install"),
     "old containerd": ({"containerd": "1.4.13~ds1"}, "containerd is 1.4.13"),
-    "leftovers": ({"member": True, "ca": "feed"}, "leftovers is another cluster's CA"),
+    "leftovers": ({"member": True, "ca": "feed", "marks": ("done",)}, "leftovers is another cluster's CA"),
+    "owner": ({"member": True, "marks": ()}, "owner is another installer's, expected no cluster, or platformlib's"),
+    "version": (
+        {"member": True, "marks": ("done",), "kubelet": "v1.35.1"},
+        f"version is v1.35.1, expected {LAB.cluster.version}; upgrade('{LAB.cluster.version}'), or put v1.35.1 into",
+    ),
 }
 
 
@@ -84,6 +90,7 @@ def test_an_unfit_machine_is_named_with_the_fix(changes: dict[str, Any], said: s
 def test_members_of_this_cluster_keep_their_ports_and_routes() -> None:
     ports = frozenset({6443, 10250})
     member: dict[str, Any] = {"member": True, "ca": "cafe", "routes": ("10.42.0.0/24",), "listening": ports}
+    member |= {"marks": ("done",), "kubelet": LAB.cluster.version}
     assert preflight(LAB, {name: replace(seen, **member) for name, seen in ALL.items()})["ok"].all()
 
 
@@ -114,7 +121,8 @@ def test_kubelet_is_told_what_its_machine_is(changes: dict[str, Any], told: dict
 
 
 def test_only_a_container_leaves_kernel_checks_out() -> None:
-    bare, contained = (config.registration(WORKER, replace(ALL["k3s-worker1"], container=it)) for it in ("none", "lxc"))
+    seen = (replace(ALL["k3s-worker1"], container=it) for it in ("none", "lxc"))
+    bare, contained = (config.registration(WORKER, facts, []) for facts in seen)
     assert bare["ignorePreflightErrors"] == []
     assert "SystemVerification" in contained["ignorePreflightErrors"]
 
@@ -125,17 +133,103 @@ def test_a_token_is_in_the_document_and_in_no_representation() -> None:
     assert "0123456789abcdef" in config.join_config(WORKER, ALL["k3s-worker1"], invitation)
 
 
-STEPS = [("v1.35.4", "v1.35.9", ""), ("v1.35.4", "v1.36.0", ""), ("v1.35.4", "v1.35.4", "")]
-WRONG_STEPS = [("v1.35.4", "v1.37.0", "skips"), ("v1.35.4", "v1.35.3", "older"), ("v1.35.4", "v1.34.9", "older")]
+STEPS = [
+    ("v1.35.4", ["v1.35.4"], "v1.35.9", ""),
+    ("v1.35.4", ["v1.35.4"], "v1.36.0", ""),
+    ("v1.35.4", ["v1.33.1"], "v1.35.4", ""),
+    ("v1.35.4", ["v1.35.4"], "v1.37.0", "v1.35.4 to v1.37.0 skips"),
+    ("v1.35.4", ["v1.35.4"], "v1.35.3", "older than v1.35.4"),
+    ("v1.35.4", ["v1.35.4"], "v1.34.9", "older than v1.35.4"),
+    ("v1.35.4", ["v1.35.5"], "v1.35.4", "older than v1.35.5"),
+    ("v1.35.4", ["v1.32.9"], "v1.36.0", "a kubelet of v1.32.9 would lag behind"),
+]
+BACK = [
+    ("v1.35.5", ["v1.35.5"], "v1.35.4", ""),
+    ("v1.35.4", ["v1.35.5"], "v1.35.4", ""),
+    ("v1.36.0", ["v1.35.5"], "v1.35.5", "v1.36.0 cannot go back to v1.35.5"),
+]
 
 
-@pytest.mark.parametrize(("current", "wanted", "said"), STEPS + WRONG_STEPS)
-def test_versions_move_up_by_one_minor_at_most(current: str, wanted: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("api", "kubelets", "wanted", "said", "back"),
+    [(*step, False) for step in STEPS] + [(*step, True) for step in BACK],
+)
+def test_versions_move_up_by_one_minor_at_most_and_back_within_one(
+    api: str, kubelets: list[str], wanted: str, said: str, back: bool
+) -> None:
     if not said:
-        upgrade.refuse(current, wanted)
+        upgrade.refuse(api, kubelets, wanted, back=back)
         return
     with pytest.raises(ClusterError, match=said):
-        upgrade.refuse(current, wanted)
+        upgrade.refuse(api, kubelets, wanted, back=back)
+
+
+def platform(*nodes: dict[str, Any]) -> Any:
+    listed = [{"name": f"n{number}", "address": f"192.168.1.{number}"} | node for number, node in enumerate(nodes, 1)]
+    return pl.load({"name": "small", "cluster": {"distribution": "kubeadm", "nodes": listed}})
+
+
+SERVER: dict[str, Any] = {"role": "control-plane"}
+DEDICATED = "dedicated=storage:NoSchedule"
+
+
+def test_without_workers_the_control_plane_carries_workloads() -> None:
+    alone, two = platform(SERVER), platform(SERVER, {"taints": [DEDICATED, "spot:NoExecute"]})
+    facts = ALL["k3s-master"]
+    one = next(yaml.safe_load_all(config.init_config(alone, alone.cluster.nodes[0], facts)))
+    many = next(yaml.safe_load_all(config.init_config(two, two.cluster.nodes[0], facts)))
+    assert one["nodeRegistration"]["taints"] == []
+    assert many["nodeRegistration"]["taints"] == [{"key": CONTROL_PLANE, "effect": "NoSchedule"}]
+    invitation = config.Invitation("192.168.1.1:6443", "abcdef.0123456789abcdef", "sha256:00")
+    joining = yaml.safe_load(config.join_config(two.cluster.nodes[1], facts, invitation))
+    assert joining["nodeRegistration"]["taints"] == [
+        {"key": "dedicated", "value": "storage", "effect": "NoSchedule"},
+        {"key": "spot", "effect": "NoExecute"},
+    ]
+
+
+def test_several_control_planes_with_kubeadm_are_refused_with_the_reason() -> None:
+    with pytest.raises(SettingsError, match=r"2 control-plane nodes — expected 1 with distribution kubeadm.*address"):
+        platform(SERVER, SERVER)
+
+
+def label(node: dict[str, Any], live: Member, settings: Any = None) -> Member:
+    """What a node is after the changes that its parameters ask for; the words of kubectl, carried out."""
+    made = settings or platform(SERVER, node)
+    own = made.cluster.nodes[-1]
+    unwanted = [config.CONTROL_PLANE_TAINT] if len(made.cluster.nodes) == 1 else []
+    labels, taints, notes = dict(live.labels), set(live.taints), dict(live.annotations)
+    for verb, kind, name, _, *words in label_changes(own, live, config.taints(made, own), unwanted):
+        assert (kind, name) == ("node", own.name)
+        for word in words:
+            key, _, value = word.partition("=")
+            if verb == "taint":
+                taints = taints - {full(word[:-1])} if word.endswith("-") else taints | {word}
+            elif word.endswith("-"):
+                labels.pop(word[:-1])
+            else:
+                (labels if verb == "label" else notes)[key] = value
+    return replace(live, labels=labels, taints=frozenset(taints), annotations=notes)
+
+
+def test_labels_and_taints_follow_the_parameters_and_leave_the_users_own() -> None:
+    live = Member("n2", True, "v1", False, {"mine": "1"}, frozenset({"own=:NoSchedule"}))
+    first = label({"labels": {"disk": "ssd", "zone": "a"}, "taints": [DEDICATED, "spot:NoExecute"]}, live)
+    assert first.labels == {"mine": "1", "disk": "ssd", "zone": "a"}
+    assert first.taints == {"own=:NoSchedule", DEDICATED, "spot=:NoExecute"}
+    second = label({"labels": {"disk": "hdd"}}, first)
+    assert second.labels == {"mine": "1", "disk": "hdd"}
+    assert second.taints == {"own=:NoSchedule"}
+    assert label({"labels": {"disk": "hdd"}}, second) == second
+    assert label({}, live) == live
+
+
+def test_a_control_plane_that_is_left_alone_loses_its_taint_and_gets_it_back_with_a_worker() -> None:
+    live = Member("n1", True, "v1", False, {}, frozenset({f"{CONTROL_PLANE}=:NoSchedule", "own=:NoSchedule"}))
+    alone = label({}, live, platform(SERVER))
+    assert alone.taints == {"own=:NoSchedule"}
+    two = platform({"role": "worker"}, SERVER)
+    assert label({}, replace(alone, name="n2"), two).taints == live.taints
 
 
 FETCHED = {

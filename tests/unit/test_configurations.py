@@ -13,9 +13,8 @@ import pytest
 import yaml
 
 from platformlib.bundle import Bundle
+from platformlib.components.prometheus.checks import rule_names
 from platformlib.errors import PlatformError
-from platformlib.layers.proofs.context import Context
-from platformlib.layers.proofs.observability import rule_names, targets
 from tests.unit.test_manifests import OBJECTS, settings_with
 
 Files = Callable[[str], Path]
@@ -66,12 +65,15 @@ def test_promtail_accepts_its_configuration(binary: Callable[[str], str], config
 @pytest.fixture
 def prometheus(binary: Callable[[str], str], config: Files, tmp_path: Path) -> Any:
     """A running Prometheus with the rendered configuration; discovery has no cluster to ask, and says so in its log."""
-    own, rules = config("prometheus") / "prometheus.yaml", config("prometheus-rules")
-    own.write_text(own.read_text().replace("/etc/prometheus-rules", str(rules)))
+    own = config("prometheus") / "prometheus.yaml"
+    for name in ("prometheus-rules", "prometheus-scrape"):
+        own.write_text(own.read_text().replace(f"/etc/{name}", str(config(name))))
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = [
+        "--enable-feature=auto-reload-config",
+        "--config.auto-reload-interval=1s",
         f"--config.file={own}",
         f"--storage.tsdb.path={tmp_path / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
@@ -97,9 +99,20 @@ def _ask(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> A
 
 def test_prometheus_accepts_its_configuration_and_every_rule(prometheus: Callable[[str], Any]) -> None:
     loaded = yaml.safe_load(prometheus("/api/v1/status/config")["yaml"])
-    jobs = {job["job_name"] for job in loaded["scrape_configs"]}
-    assert jobs == {*targets(Context(settings_with(), None)), "kubelet-cadvisor"}  # type: ignore[arg-type]
+    assert loaded["scrape_config_files"] and loaded["rule_files"]
     assert loaded["storage"]["tsdb"]["retention"]["time"] == "2d"
     groups = prometheus("/api/v1/rules")["groups"]
     names = [rule["name"] for group in groups for rule in group["rules"]]
-    assert sorted(names) == sorted(rule_names(OBJECTS))
+    assert sorted(names) == sorted(rule_names(settings_with()))
+
+
+def test_prometheus_reads_the_file_of_a_new_component_by_itself(
+    prometheus: Callable[[str], Any], tmp_path: Path
+) -> None:
+    prometheus("/api/v1/status/config")
+    job = {"job_name": "shop", "static_configs": [{"targets": ["127.0.0.1:1"]}]}
+    (tmp_path / "prometheus-scrape" / "shop.yaml").write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    deadline = time.monotonic() + 30
+    while "shop" not in (pools := prometheus("/api/v1/scrape_pools")["scrapePools"]):
+        assert time.monotonic() < deadline, pools
+        time.sleep(0.2)

@@ -12,7 +12,7 @@ import yaml
 import platformlib as pl
 from platformlib.errors import PlatformError, WaitTimeout
 from platformlib.kube import Reference, reference
-from platformlib.kube.objects import LAYER_LABEL
+from platformlib.kube.objects import DATA, LAYER_LABEL
 from platformlib.layers import Stack
 from platformlib.layers.steps import Steps, changes
 from platformlib.settings import Settings
@@ -29,6 +29,8 @@ class Cluster:
         self.held: dict[str, dict[Reference, Any]] = {}
         self.never, self.dry_run, self.locked = never, dry_run, False
         self.adopted: frozenset[str] = frozenset()
+        self.volumes: list[dict[str, Any]] = []
+        self.deleted: list[str] = []
 
     @contextmanager
     def lock(self, _: str) -> Iterator[None]:
@@ -66,15 +68,26 @@ class Cluster:
     def inventory(self, layer: str) -> list[Reference]:
         return list(self.held.get(layer, {}))
 
-    def list(self, *_: str, **__: Any) -> list[Any]:
+    def list(self, _: str, kind: str, *__: Any, **___: Any) -> list[Any]:
+        if kind == "PersistentVolume":
+            return self.volumes
         return [{"metadata": {"labels": {LAYER_LABEL: name}}} for name in self.held]
 
-    @property
-    def api(self) -> "Cluster":
-        return self
+    def get(self, _: str, kind: str, name: str) -> Any:
+        """Of namespaces, the application's."""
+        annotations = {DATA: "true"} if name == "shop" else {}
+        return {"kind": kind, "metadata": {"name": name, "annotations": annotations}}
 
-    def get(self, _: Reference) -> None:
-        """No StatefulSet has claims here."""
+    def uninstall(self, layer: str, **_: Any) -> pd.DataFrame:
+        gone = self.held.pop(layer, {})
+        return pd.DataFrame([ref.row | {"action": "deleted"} for ref in gone])
+
+    def delete(self, ref: Reference, **_: Any) -> bool:
+        """What is deleted releases its volumes, which their provisioner removes."""
+        self.deleted.append(str(ref))
+        names = {ref.name} if ref.kind == "Namespace" else {ref.namespace}
+        self.volumes = [each for each in self.volumes if each["spec"]["claimRef"]["namespace"] not in names]
+        return True
 
 
 def _action(live: Any, wanted: Any) -> str:
@@ -205,6 +218,62 @@ def test_status_of_what_is_not_ready_is_a_table() -> None:
     table = installed.status()
     assert set(table["layer"]) == {"cluster"}
     assert not table["ready"].any()
+
+
+def volume(
+    phase: str, namespace: str = "shop", policy: str = "Delete", storage_class: str = "local-path"
+) -> dict[str, Any]:
+    claim = {"namespace": namespace, "name": "files"}
+    spec = {"storageClassName": storage_class, "persistentVolumeReclaimPolicy": policy, "claimRef": claim}
+    return {"metadata": {"name": f"pv-{namespace}"}, "spec": spec, "status": {"phase": phase}}
+
+
+KEPT = [("pv-shop", "kept, data of shop/files")]
+VOLUMES = [
+    # volumes, delete_data → rows about volumes and claims, deleted, error
+    ([], (), [], [], ""),
+    ([volume("Bound", storage_class="other")], ("shop",), [], [], ""),
+    ([volume("Released", policy="Retain")], (), [], [], ""),
+    ([volume("Bound")], (), KEPT, [], ""),
+    ([volume("Bound")], ("other/files",), KEPT, [], ""),
+    ([volume("Bound")], ("shop/files",), [("files", "deleted")], ["PersistentVolumeClaim shop/files"], ""),
+    # Pods of the application use the claim: it goes with its namespace.
+    ([volume("Bound")], ("shop",), [("shop", "deleted")], ["Namespace shop"], ""),
+    # The namespace of a layer goes with its own layer; its claim has to go before the provisioner.
+    ([volume("Bound", "observability")], ("observability",), [("files", "deleted")],
+     ["PersistentVolumeClaim observability/files"], ""),
+    ([volume("Released")], (), [], [], "volumes not removed after 0 s: pv-shop"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("volumes", "named", "rows", "deleted", "error"), VOLUMES)
+def test_a_storage_class_goes_after_the_volumes_that_are_named(
+    volumes: list[Any], named: tuple[str, ...], rows: list[Any], deleted: list[str], error: str
+) -> None:
+    cluster = Cluster()
+    storage = stack(cluster, until="storage")
+    storage.install()
+    cluster.volumes = volumes
+    if error:
+        with pytest.raises(WaitTimeout, match=error):
+            storage["storage"].uninstall(delete_data=named, timeout=0)
+        assert "storage" in cluster.held
+        return
+    removed = storage["storage"].uninstall(delete_data=named, timeout=0)
+    of_data = removed[removed["kind"].isin(["PersistentVolume", "PersistentVolumeClaim"]) | (removed["name"] == "shop")]
+    assert list(zip(of_data["name"], of_data["action"], strict=True)) == rows
+    assert cluster.deleted == deleted
+    assert "storage" not in cluster.held
+
+
+def test_a_dry_run_of_an_uninstall_deletes_no_claim() -> None:
+    cluster = Cluster()
+    storage = stack(cluster, until="storage")
+    storage.install()
+    cluster.volumes, cluster.dry_run = [volume("Bound")], True
+    removed = storage["storage"].uninstall(delete_data=("shop/files",))
+    assert "would delete" in set(removed["action"])
+    assert cluster.deleted == []
 
 
 def test_steps_keep_what_was_done_with_its_time() -> None:

@@ -356,12 +356,13 @@ def test_manifests_and_chart_values_are_on_servers_alone(tmp_path: Path) -> None
 
 
 def test_hardening_files_are_what_the_api_server_reads() -> None:
-    admission = yaml.safe_load(hardening.admission(["cluster", "security"]))
+    admission = yaml.safe_load(hardening.admission(hardening.unlabelled(platform({"nodes": ONE}))))
     security = admission["plugins"][0]["configuration"]
     assert security["defaults"]["enforce"] == "restricted"
     assert security["exemptions"]["namespaces"] == ["kube-system"]
-    unlabelled = yaml.safe_load(hardening.admission(["cluster"]))["plugins"][0]["configuration"]["exemptions"]
-    assert "node-agents" in unlabelled["namespaces"]
+    bare = platform({"nodes": ONE}, layers=["cluster", "storage", "observability"])
+    assert hardening.unlabelled(bare) == ["node-agents", "observability"]
+    assert hardening.unlabelled(platform({"nodes": ONE})) == []
     enabled = next(arg for arg in hardening.APISERVER if arg.startswith("enable-admission-plugins="))
     configured = {plugin["name"] for plugin in admission["plugins"]} - {"PodSecurity"}  # on by default
     assert configured <= set(enabled.partition("=")[2].split(","))
@@ -397,7 +398,7 @@ def test_units(role: str, verb: str) -> None:
         ({"network": BOTH}, "cluster.nodes.0.address6"),
         ({"nodes": [ONE[0] | {"labels": {"node-role.kubernetes.io/worker": "x"}}]}, "cluster.nodes.0.labels"),
         ({"nodes": [ONE[0] | {"taints": ["a=b:Never"]}]}, "cluster.nodes.0.taints.0"),
-        ({"distribution": "kubeadm", "nodes": [ONE[0] | {"labels": {"a": "b"}}]}, "cluster.nodes.0"),
+        ({"distribution": "existing", "nodes": [ONE[0] | {"labels": {"a": "b"}}]}, "cluster.nodes.0"),
     ],
 )
 def test_refused_before_anything_is_touched(change: dict[str, Any], path: str) -> None:

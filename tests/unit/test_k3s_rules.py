@@ -1,21 +1,18 @@
 """The driver's rules as tables: which machine is fit, which version may follow, whose firewall rule it is."""
 
 import re
-import stat
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import platformlib as pl
-from platformlib.clusters.k3s import remove, scrape, upgrade
+from platformlib.clusters.k3s import remove, upgrade
+from platformlib.clusters.k3s.kubectl import _member
 from platformlib.clusters.k3s.preflight import flows, preflight
 from platformlib.clusters.k3s.state import NOTHING, State
-from platformlib.clusters.merge import merge
 from platformlib.errors import ClusterError, PreflightFailed
 from platformlib.machines.facts import Facts
 from tests.unit.test_k3s_config import METAL, ONE, THREE, platform
@@ -266,48 +263,17 @@ def test_only_rules_of_kubernetes_are_taken_away(line: str, ours: bool) -> None:
     assert bool(re.search(remove.RULES.replace('\\"', '"'), line)) is ours
 
 
-def kubeconfig(path: Path, name: str, server: str = "https://a") -> Path:
-    entries = {
-        "clusters": [{"name": name, "cluster": {"server": server}}],
-        "users": [{"name": f"{name}-admin", "user": {}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-admin"}}],
+def test_a_node_as_the_api_has_it() -> None:
+    node = {
+        "metadata": {"name": "a", "labels": {"x": "y"}},
+        "spec": {"unschedulable": True, "taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]},
+        "status": {"conditions": [{"type": "Ready", "status": "False", "message": "no network"}]},
     }
-    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **entries, "current-context": name}), "utf-8")
-    return path
-
-
-def test_merging_keeps_what_is_the_users(tmp_path: Path) -> None:
-    theirs = kubeconfig(tmp_path / "config", "work")
-    theirs.chmod(0o644)
-    for server in ("https://old", "https://new"):
-        merge(kubeconfig(tmp_path / "own", "home", server), theirs)
-    document = yaml.safe_load(theirs.read_text("utf-8"))
-    assert {entry["name"]: entry["cluster"]["server"] for entry in document["clusters"]} == {
-        "work": "https://a",
-        "home": "https://new",
-    }
-    assert document["current-context"] == "work"
-    assert stat.S_IMODE(theirs.stat().st_mode) == 0o600
-    merge(tmp_path / "own", theirs, activate=True)
-    assert yaml.safe_load(theirs.read_text("utf-8"))["current-context"] == "home"
-
-
-def test_merging_makes_the_file_and_refuses_another_kind(tmp_path: Path) -> None:
-    own = kubeconfig(tmp_path / "own", "home")
-    made = merge(own, tmp_path / "new" / "config")
-    assert yaml.safe_load(made.read_text("utf-8"))["current-context"] == "home"
-    for text in ("- a list\n", "{broken", "kind: Pod\n"):
-        other = tmp_path / "other"
-        other.write_text(text, "utf-8")
-        with pytest.raises(ClusterError, match="left as it is"):
-            merge(own, other)
-        assert other.read_text("utf-8") == text
-
-
-def test_what_k3s_brings_is_not_installed_twice() -> None:
-    """The layers say the same of k3s as the driver does."""
-    layers = yaml.safe_load((Path(pl.__file__).parent / "manifests" / "layers.yaml").read_text("utf-8"))
-    components = {name: rule for layer in layers.values() for name, rule in layer["components"].items()}
-    for name in scrape.BROUGHT.keys() & components.keys():
-        assert "k3s" not in components[name].get("distributions", ["k3s"]), name
-    assert not set(scrape.K3S.jobs) & set(scrape.K3S.absent)
+    member = _member(node)
+    assert (member.ready, member.cordoned, member.cause, member.taints) == (
+        False,
+        True,
+        "no network",
+        frozenset({"k=v:NoSchedule"}),
+    )
+    assert _member({"metadata": {"name": "new"}}).cause == "never reported"

@@ -8,7 +8,7 @@ import pytest
 from platformlib.kube.objects import Object, Objects, Reference
 from platformlib.kube.readiness import RULES, assess
 from platformlib.kube.wait import FailureTracker
-from platformlib.kube.workloads import CRASHES, Trouble, latest, matches
+from platformlib.kube.workloads import CRASHES, Failure, latest, matches
 
 
 class Around:
@@ -184,17 +184,17 @@ CAUSES: list[tuple[Object, tuple[Object, ...], str, float | None]] = [
 
 @pytest.mark.parametrize(("obj", "around", "words", "grace"), CAUSES)
 def test_causes(obj: Object, around: tuple[Object, ...], words: str, grace: float | None) -> None:
-    trouble = assess(obj, Around(*around)).trouble
-    assert words in trouble.detail if trouble else words == ""
-    assert (trouble.grace if trouble else None) == grace
+    failure = assess(obj, Around(*around)).failure
+    assert words in failure.detail if failure else words == ""
+    assert (failure.grace if failure else None) == grace
 
 
 def test_a_crash_tells_its_last_words() -> None:
     ended = {"terminated": {"reason": "Error", "exitCode": 3, "message": "no such file\n"}}
-    trouble = assess(STARVED, Around(pod(waiting("CrashLoopBackOff"), restarts=2, last=ended))).trouble
-    assert trouble is not None
-    assert trouble.crashing
-    assert trouble.detail == "pod it, container c: 2 restarts; last ended with Error (exit code 3) no such file"
+    failure = assess(STARVED, Around(pod(waiting("CrashLoopBackOff"), restarts=2, last=ended))).failure
+    assert failure is not None
+    assert failure.crashing
+    assert failure.detail == "pod it, container c: 2 restarts; last ended with Error (exit code 3) no such file"
 
 
 def test_pods_of_an_older_template_are_no_cause() -> None:
@@ -204,7 +204,7 @@ def test_pods_of_an_older_template_are_no_cause() -> None:
         "labels": {"app": "it", "pod-template-hash": "old"},
     }
     new["metadata"] |= {"creationTimestamp": "2026-01-02T00:00:00Z"}
-    assert assess(STARVED, Around(old, new)).trouble is None
+    assert assess(STARVED, Around(old, new)).failure is None
     assert latest([old, new]) == [new]
     assert latest([]) == []
 
@@ -212,29 +212,29 @@ def test_pods_of_an_older_template_are_no_cause() -> None:
 REF = Reference("apps/v1", "Deployment", "ns", "it")
 
 
-def crash(restarts: int) -> Trouble:
-    return Trouble("crash", "", None, "p", "c", restarts, crashing=True)
+def crash(restarts: int) -> Failure:
+    return Failure("crash", "", None, "p", "c", restarts, crashing=True)
 
 
 @pytest.mark.parametrize(
     ("seen", "final"),
     [
-        # (seconds, trouble) of each poll, and whether the last is final
-        ([(0, Trouble("stuck", "a", 60))], False),
-        ([(0, Trouble("stuck", "a", 0))], True),
-        ([(0, Trouble("stuck", "ErrImagePull", 60)), (59, Trouble("stuck", "ImagePullBackOff", 60))], False),
-        ([(0, Trouble("stuck", "ErrImagePull", 60)), (60, Trouble("stuck", "ImagePullBackOff", 60))], True),
-        ([(0, Trouble("stuck", "a", 60)), (30, None), (61, Trouble("stuck", "a", 60))], False),
-        ([(0, Trouble("Unschedulable", "a")), (9999, Trouble("Unschedulable", "a"))], False),
+        # (seconds, failure) of each poll, and whether the last is final
+        ([(0, Failure("stuck", "a", 60))], False),
+        ([(0, Failure("stuck", "a", 0))], True),
+        ([(0, Failure("stuck", "ErrImagePull", 60)), (59, Failure("stuck", "ImagePullBackOff", 60))], False),
+        ([(0, Failure("stuck", "ErrImagePull", 60)), (60, Failure("stuck", "ImagePullBackOff", 60))], True),
+        ([(0, Failure("stuck", "a", 60)), (30, None), (61, Failure("stuck", "a", 60))], False),
+        ([(0, Failure("Unschedulable", "a")), (9999, Failure("Unschedulable", "a"))], False),
         ([(0, crash(1)), (60, crash(CRASHES - 1))], False),
         ([(0, crash(1)), (60, crash(CRASHES))], True),
         ([(0, crash(90)), (60, crash(90))], False),
         ([(0, crash(90)), (50, None), (60, crash(91))], True),
     ],
 )
-def test_when_a_trouble_is_final(seen: list[tuple[float, Trouble | None]], final: bool) -> None:
+def test_when_a_trouble_is_final(seen: list[tuple[float, Failure | None]], final: bool) -> None:
     failures = FailureTracker()
-    assert [failures.final(REF, trouble, now) for now, trouble in seen][-1] is final
+    assert [failures.final(REF, failure, now) for now, failure in seen][-1] is final
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 import platformlib as pl
+from platformlib import composition
+from platformlib.components.proving import Context, targets
 from platformlib.errors import PlatformError
 from platformlib.layers import chosen, layers
-from platformlib.layers.proofs.context import Context
-from platformlib.layers.proofs.observability import targets
 from platformlib.settings import Settings
 
 PARAMETERS = yaml.safe_load((Path(__file__).parents[2] / "parameters" / "lab.yaml").read_text())["platform"]
@@ -51,8 +51,9 @@ def test_layers_that_cannot_be_are_refused(names: list[str], until: str | None, 
 def test_expected_targets_grow_with_the_nodes(workers: int) -> None:
     nodes = [{"name": "cp", "address": "192.168.1.10", "role": "control-plane"}]
     nodes += [{"name": f"w{number}", "address": f"192.168.1.{20 + number}"} for number in range(workers)]
-    found = targets(Context(settings(cluster={"distribution": "kubeadm", "nodes": nodes}), None))  # type: ignore[arg-type]
+    of_that_size = settings(cluster={"distribution": "kubeadm", "nodes": nodes})
+    found = targets(Context(of_that_size, None), composition.installed(of_that_size))  # type: ignore[arg-type]
     per_node = {job for job, count in found.items() if count == workers + 1}
-    assert {"node-exporter", "promtail", "pods"} <= per_node
+    assert {"node-exporter", "promtail", "kube-router"} <= per_node
     assert found["kubelet"] == 2 * (workers + 1)
     assert (found["apiserver"], found["prometheus"], found["loki"]) == (1, 1, 1)

@@ -1,7 +1,9 @@
 """Machines: files are written whole or not at all, and a failure names the machine, the cause and the fix."""
 
+import ast
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import platformlib as pl
 from platformlib.errors import (
     AuthenticationFailed,
     CommandFailed,
@@ -144,6 +147,10 @@ def test_facts_of_this_host() -> None:
     assert (seen.cpus, abs(seen.skew) < 2, "127.0.0.1" in seen.addresses) == (os.cpu_count(), True, True)
 
 
+needs_ssh = pytest.mark.skipif(not shutil.which("ssh"), reason="no OpenSSH client")
+
+
+@needs_ssh
 def test_nobody_listens(tmp_path: Path) -> None:
     node = Node(name="gone", address=IPv4Address("127.0.0.1"))
     with pytest.raises(NodeUnreachable, match=r"gone: no SSH connection: .*\n  fix: is it on, and does sshd listen"):
@@ -166,6 +173,7 @@ def test_what_ssh_says_becomes_an_error_with_a_fix(tmp_path: Path, said: str, ki
     assert fix in error.fix
 
 
+@needs_ssh
 def test_the_command_line_of_ssh_is_understood_by_ssh(tmp_path: Path) -> None:
     argv = SshMachine("m", "10.0.0.1", Ssh(user="me", port=2222), tmp_path).command()
     shown = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True).stdout
@@ -315,3 +323,39 @@ def test_of_the_users_own_configuration_only_the_way_to_a_machine_is_taken(
         "requesttty true"
         in subprocess.run([ssh, "-G", *reached.terminal()[1:]], capture_output=True, text=True, check=True).stdout
     )
+
+
+# `run` and `shell` are for reading, on the machines of a dry run as well: what is called so, and where.
+READS = {
+    "clusters/kubectl.py": {"[*self.command, *arguments]"},  # Kubectl.read
+    "clusters/kubeadm/install.py": {
+        """["test", "-x", bundled.target]""",
+        """["test", "-e", f"{MARKS}.done"]""",
+        """'[ -e "$1" ] || [ -e "$1.absent" ] && echo yes || true'""",
+    },
+    "clusters/kubeadm/remove.py": {"LEFT"},
+    "clusters/kubeadm/upgrade.py": {
+        "LIST",
+        """["test", "-x", target]""",
+        """["test", "-x", former]""",
+        """["test", "-x", program(chosen.version)]""",
+        """["readlink", "/usr/local/bin/kubelet"]""",
+    },
+    "machines/facts.py": {"READ"},
+    "machines/machine.py": {"argv", """["sh", "-c", script, "sh", *arguments]""", """["sha256sum", path]"""},
+}
+
+
+def test_only_commands_that_read_are_given_to_run_and_shell() -> None:
+    """A new one belongs here if it changes nothing, and else into `change` or `change_shell`."""
+    root = Path(pl.__file__).parent
+    found: dict[str, set[str]] = {}
+    for path in sorted([*root.glob("clusters/*.py"), *root.glob("clusters/kubeadm/*.py"), *root.glob("machines/*.py")]):
+        source = path.read_text()
+        for call in ast.walk(ast.parse(source)):
+            match call:
+                case ast.Call(func=ast.Attribute(value=on, attr="run" | "shell"), args=[first, *_]):
+                    if ast.unparse(on) != "subprocess":
+                        words = ast.get_source_segment(source, first) or ""
+                        found.setdefault(str(path.relative_to(root)), set()).add(words)
+    assert found == READS

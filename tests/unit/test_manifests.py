@@ -1,4 +1,4 @@
-"""What every manifest of the walking platform must hold to, and the declared exceptions from it."""
+"""What every workload of the platform has, whichever component it is of, and what manifests hold to."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,28 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import platformlib as pl
-from platformlib.errors import PlatformError
-from platformlib.layers import layer, render
-from platformlib.layers.render import CHECKSUM, WORKLOADS, scrape_timeout, share_of
-from platformlib.layers.render import _objects as objects_of_file
+from platformlib import composition
+from platformlib.component import Component, packaged
+from platformlib.components.prometheus.objects import scrape_timeout, share_of
+from platformlib.components.rendering import CHECKSUM, WORKLOADS, objects_of, render
+from platformlib.errors import BundleError, PlatformError
+from platformlib.layers import layer
+from platformlib.layers import render as render_layer
+from platformlib.security import flows
+from platformlib.security.connectivity import matches
 from platformlib.settings import Settings
-from platformlib.versions import versions
+from platformlib.versions import image, versions
 
 Object = dict[str, Any]
 LAYERS = ("cluster", "storage", "observability")
 PARAMETERS = yaml.safe_load((Path(__file__).parents[2] / "parameters" / "lab.yaml").read_text())["platform"]
-
-# workload/container: rule → why it cannot hold there. An entry that is no longer needed fails the test, too.
-EXCEPTIONS = {
-    ("kube-router/install-cni", "non-root"): "the CNI folders of a node are root's",
-    ("kube-router/kube-router", "non-root"): "it programs the node's network",
-    ("kube-router/kube-router", "unprivileged"): "iptables, ipset, routes and sysctls of the node",
-    ("kube-router/kube-router", "read-only root"): "iptables and gobgp write where they like",
-    ("kube-router/kube-router", "no escalation"): "contradicts privileged",
-    ("kube-router/kube-router", "no capabilities"): "contradicts privileged",
-    ("local-path-provisioner/local-path-provisioner", "probes"): "it serves no port at all",
-    ("promtail/promtail", "non-root"): "the logs of a node are root's",
-}
 
 
 def settings_with(**changes: Any) -> Settings:
@@ -39,7 +32,7 @@ def settings_with(**changes: Any) -> Settings:
 
 
 def all_objects(settings: Settings) -> list[Object]:
-    return [obj for name in LAYERS for obj in render(layer(name), settings)]
+    return [obj for name in LAYERS for obj in render_layer(layer(name), settings)]
 
 
 OBJECTS = all_objects(settings_with())
@@ -60,34 +53,101 @@ def containers(workload: Object) -> Iterator[tuple[str, Object, Object, bool]]:
 
 def broken(container: Object, pod: Object, init: bool) -> Iterator[str]:
     own = pod.get("securityContext", {}) | container.get("securityContext", {})
+    limits, requests = container["resources"].get("limits", {}), container["resources"].get("requests", {})
+    probes = [
+        {k: v for k, v in container.get(f"{kind}Probe", {}).items() if k in HOW} for kind in ("readiness", "liveness")
+    ]
     rules = {
-        "requests": {"cpu", "memory"} <= set(container["resources"]["requests"]),
-        "limits": {"cpu", "memory"} <= set(container["resources"]["limits"]),
+        "requests": {"cpu", "memory", "ephemeral-storage"} <= set(requests),
+        "limits": {"memory", "ephemeral-storage"} <= set(limits),
         "probes": init or {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container),
-        "non-root": own.get("runAsNonRoot") is True and own.get("runAsUser", 0) > 0,
+        "distinct probes": init or not any(probes) or probes[0] != probes[1],
+        "non-root": own.get("runAsNonRoot") is True and own.get("runAsUser", 0) > 10_000,
         "unprivileged": not own.get("privileged"),
         "read-only root": own.get("readOnlyRootFilesystem") is True,
         "no escalation": own.get("allowPrivilegeEscalation") is False,
         "no capabilities": own.get("capabilities") == {"drop": ["ALL"]},
         "seccomp": own.get("seccompProfile") == {"type": "RuntimeDefault"},
+        "pinned": container["image"] in versions()["images"].values(),
     }
     yield from (rule for rule, holds in rules.items() if not holds)
 
 
-def test_containers_hold_to_every_rule_but_the_declared_exceptions() -> None:
+HOW = ("httpGet", "tcpSocket", "exec", "grpc")
+ROOMS = [each for each in packaged().values() if each.renders]
+WHOLE = pl.load(PARAMETERS)
+
+
+def workloads(one: Component) -> list[Object]:
+    """Those of one component."""
+    try:
+        return [obj for obj in render([one], WHOLE) if obj["kind"] in WORKLOADS]
+    except BundleError as error:
+        pytest.skip(f"upstream's manifest is neither built nor reached: {error}")
+
+
+@pytest.mark.parametrize("one", ROOMS, ids=lambda one: one.name)
+def test_containers_hold_to_every_rule_but_the_declared_exceptions(one: Component) -> None:
+    """An exception that is no longer needed fails as well."""
     found = {
         (name, rule)
-        for workload in PODS
+        for workload in workloads(one)
         for name, container, pod, init in containers(workload)
         for rule in broken(container, pod, init)
     }
-    assert found == set(EXCEPTIONS)
+    assert found == {(each.container, rule) for each in one.exceptions for rule in each.rules}
+    assert all(
+        container["image"] in map(image, one.images) for w in workloads(one) for _, container, _, _ in containers(w)
+    )
 
 
-def test_every_image_is_pinned() -> None:
+@pytest.mark.parametrize("one", ROOMS, ids=lambda one: one.name)
+def test_a_pod_has_a_token_only_if_a_role_is_bound_to_its_account(one: Component) -> None:
+    made = render([one], WHOLE)
+    bound = {(s.get("namespace"), s["name"]) for obj in made if "roleRef" in obj for s in obj["subjects"]}
+    for workload in workloads(one):
+        spec = workload["spec"]["template"]["spec"]
+        account = (workload["metadata"]["namespace"], spec["serviceAccountName"])
+        assert spec.get("automountServiceAccountToken", True) is (account in bound), named(workload)
+
+
+@pytest.mark.parametrize("one", ROOMS, ids=lambda one: one.name)
+def test_a_pod_is_under_a_network_policy_of_its_own(one: Component) -> None:
+    """But for pods on the machine's network, which no policy reaches, and namespaces that are open for a reason."""
+    policies = [each for each in flows.objects(WHOLE) if each["metadata"]["name"] != "default-deny"]
+    places = composition.namespaces(WHOLE)
+    for workload in workloads(one):
+        namespace, template = workload["metadata"]["namespace"], workload["spec"]["template"]
+        own = [each for each in policies if each["metadata"]["namespace"] == namespace]
+        over = any(matches(each["spec"]["podSelector"], template["metadata"]["labels"]) for each in own)
+        assert over or template["spec"].get("hostNetwork") or places[namespace].open, named(workload)
+
+
+def test_every_network_policy_matches_a_workload() -> None:
+    every = [workload for one in ROOMS for workload in workloads(one)]
+    for policy in flows.objects(WHOLE):
+        metadata, spec = policy["metadata"], policy["spec"]
+        if spec["podSelector"] and metadata["namespace"] in composition.namespaces(WHOLE):
+            labels = [w["spec"]["template"]["metadata"]["labels"] for w in every
+                      if w["metadata"]["namespace"] == metadata["namespace"]]  # fmt: skip
+            assert any(matches(spec["podSelector"], each) for each in labels), metadata
+
+
+@pytest.mark.parametrize("one", ROOMS, ids=lambda one: one.name)
+def test_replicas_have_a_budget_and_are_spread(one: Component) -> None:
+    budgets = [obj["spec"]["selector"] for obj in render([one], WHOLE) if obj["kind"] == "PodDisruptionBudget"]
+    for workload in workloads(one):
+        if workload["kind"] != "DaemonSet" and workload["spec"].get("replicas", 1) > 1:
+            template = workload["spec"]["template"]
+            assert any(matches(each, template["metadata"]["labels"]) for each in budgets), named(workload)
+            spread = (
+                template["spec"].get("topologySpreadConstraints") or template["spec"]["affinity"]["podAntiAffinity"]
+            )
+            assert spread, named(workload)
+
+
+def test_the_image_of_volume_helpers_is_pinned() -> None:
     pins = set(versions()["images"].values())
-    used = {container["image"] for workload in PODS for _, container, _, _ in containers(workload)}
-    assert used <= pins
     helper = next(obj for obj in OBJECTS if obj["metadata"]["name"] == "local-path-config")
     assert yaml.safe_load(helper["data"]["helperPod.yaml"])["spec"]["containers"][0]["image"] in pins
 
@@ -100,7 +160,7 @@ def test_a_mirror_changes_no_reference(mirror: str | None) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_namespaces_are_made_before_what_is_in_them(name: str) -> None:
     known = {"kube-system"}
-    for obj in render(layer(name), settings_with()):
+    for obj in render_layer(layer(name), settings_with()):
         if obj["kind"] == "Namespace":
             known.add(obj["metadata"]["name"])
         assert obj["metadata"].get("namespace", "kube-system") in known, named(obj)
@@ -235,11 +295,20 @@ def test_a_distribution_gets_what_it_does_not_bring(distribution: str) -> None:
     assert names == {obj["metadata"]["name"] for obj in PODS} - BROUGHT[distribution]
 
 
+def test_what_k3s_is_told_to_leave_out_is_installed() -> None:
+    k3s = {"disable": ["local-storage", "metrics-server"]}
+    cluster = {"distribution": "k3s", "nodes": PARAMETERS["cluster"]["nodes"], "k3s": k3s}
+    names = {obj["metadata"]["name"] for obj in all_objects(settings_with(cluster=cluster)) if obj["kind"] in WORKLOADS}
+    assert {"local-path-provisioner", "metrics-server"} <= names
+    assert "kube-router" not in names
+
+
 def test_an_unknown_name_in_a_manifest_is_an_error(tmp_path: Path) -> None:
-    manifest = tmp_path / "service.yaml"
-    manifest.write_text("kind: {{ settings.nonsense }}")
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "service.yaml").write_text("kind: {{ settings.nonsense }}")
+    one = Component(folder=tmp_path, layer="applications", name="toy", purpose="a fault")
     with pytest.raises(PlatformError, match=r"service\.yaml.*nonsense"):
-        objects_of_file(manifest, settings_with())
+        list(objects_of(one, settings_with()))
 
 
 UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

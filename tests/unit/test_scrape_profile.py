@@ -8,17 +8,16 @@ import pytest
 import yaml
 
 import platformlib as pl
-from platformlib.layers import layer, render
+from platformlib.components.prometheus.objects import objects
 
 PARAMETERS = Path(__file__).parents[2] / "parameters"
 
 
 def jobs(file: str) -> dict[str, Any]:
     """The scrape configurations of a parameters file, by name."""
-    for obj in render(layer("observability"), pl.load(PARAMETERS / file)):
-        if (obj["kind"], obj["metadata"]["name"]) == ("ConfigMap", "prometheus"):
-            return {job["job_name"]: job for job in yaml.safe_load(obj["data"]["prometheus.yaml"])["scrape_configs"]}
-    raise AssertionError("no configuration")
+    files = next(each["data"] for each in objects(pl.load(PARAMETERS / file)) if "scrape" in each["metadata"]["name"])
+    every = [yaml.safe_load(text) or {} for text in files.values()]
+    return {job["job_name"]: job for each in every for job in each.get("scrape_configs", [])}
 
 
 def job_of(metric: str, config: dict[str, Any]) -> list[str]:

@@ -214,7 +214,7 @@ LINE = {"line": "level=info msg=w", "namespace": "observability", "container": "
     ],
 )
 def test_the_marker_is_judged(lines: list[dict[str, str]], failed: int) -> None:
-    assert sum(not result.ok for result in marker.checks(pd.DataFrame(lines), "w")) == failed
+    assert sum(not result.ok for result in marker.checks(pd.DataFrame(lines), "w", "observability")) == failed
 
 
 def test_each_marker_is_new() -> None:
@@ -238,7 +238,7 @@ def test_requests_are_shares_of_what_is_allocatable() -> None:
     node = {"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}}
     found: Any = requests(Cluster(Pod=[busy, done], Node=[node]))  # type: ignore[arg-type]
     assert found.to_dict("records") == [
-        {"node": "n", "pods": 1, "cpu": 0.5, "cpu_share": 0.25, "memory": 512.0, "memory_share": 0.5}
+        {"node": "n", "pods": 1, "cpu": 0.5, "cpu_share": 0.25, "memory": 512.0 * 2**20, "memory_share": 0.5}
     ]
 
 
@@ -340,6 +340,7 @@ def fake_server(marks: dict[str, dict[str, str]]) -> Iterator[str]:
         "GET /api/v1/nodes?limit=500": {"items": [], "metadata": {}},
         "GET /version?": {"gitVersion": "v1.35.4"},
     }  # fmt: skip
-    answers |= {f"GET {path}?": {"metadata": {}, "data": data} for path, data in marks.items() if data}
+    named = {"name": "platformlib", "namespace": "kube-system"}
+    answers |= {f"GET {path}?": {"metadata": named, "data": data} for path, data in marks.items() if data}
     with serving(Tape({asked: [(200, answer)] for asked, answer in answers.items()})) as url:
         yield url

@@ -5,7 +5,9 @@ from typing import Any
 
 import yaml
 
+from platformlib import composition
 from platformlib.clusters.k3s import layout
+from platformlib.settings import Settings
 
 CIPHERS = ",".join(
     f"TLS_ECDHE_{key}_WITH_{cipher}"
@@ -13,10 +15,7 @@ CIPHERS = ",".join(
     for key in ("ECDSA", "RSA")
 )
 SYSCTLS = {"vm.panic_on_oom": 0, "vm.overcommit_memory": 1, "kernel.panic": 10, "kernel.panic_on_oops": 1}
-# Pods of the last three need more than `restricted` until the security layer labels their namespaces. An exemption
-# would outweigh those labels, so with that layer only the system's own namespace has one.
 SYSTEM = ("kube-system",)
-UNLABELLED = ("node-agents", "observability", "storage")
 APISERVER = [
     "enable-admission-plugins=NodeRestriction,EventRateLimit",
     f"admission-control-config-file={layout.ADMISSION}",
@@ -36,9 +35,19 @@ def sysctl() -> str:
     return "".join(f"{name} = {value}\n" for name, value in SYSCTLS.items())
 
 
-def admission(layers: Iterable[str]) -> str:
+def unlabelled(settings: Settings) -> list[str]:
+    """The platform's namespaces that no component labels: their pods may need more than `restricted`.
+
+    An exemption would outweigh labels, so where they are given, only the system's own namespace has one.
+    """
+    if composition.provider(settings, "namespaces"):
+        return []
+    return sorted(each.name for each in composition.namespaces(settings).values() if not each.exists)
+
+
+def admission(unlabelled: Iterable[str]) -> str:
     """Pod Security `restricted` by default, and a limit on events; labels of a namespace still decide for it."""
-    exempt = [*SYSTEM, *(UNLABELLED if "security" not in layers else ())]
+    exempt = [*SYSTEM, *unlabelled]
     modes = ("enforce", "audit", "warn")
     defaults = {key: value for mode in modes for key, value in ((mode, "restricted"), (f"{mode}-version", "latest"))}
     security = {

@@ -158,7 +158,7 @@ def wanted(settings: Settings, node: Node, facts: Facts, state: State) -> list[F
         File(layout.INPUTS, INPUTS, 0o755),
         File(layout.unit_file(node.role), unit(node), 0o644),
         File(layout.SYSCTL, config.HEADER + hardening.sysctl() if metal else None, 0o644),
-        File(layout.ADMISSION, config.HEADER + hardening.admission(settings.layers) if server else None),
+        File(layout.ADMISSION, config.HEADER + hardening.admission(hardening.unlabelled(settings)) if server else None),
         File(layout.AUDIT_POLICY, config.HEADER + hardening.audit_policy() if server else None),
         *(manifests(settings) if is_server else []),
     ]

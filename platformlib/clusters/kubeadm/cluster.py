@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING
 
 from platformlib.clusters import kubeconfig
 from platformlib.clusters.driver import OnEvent, silent
-from platformlib.clusters.kubeadm import members, remove
-from platformlib.clusters.kubeadm.prepare import prepare
-from platformlib.clusters.kubeadm.upgrade import upgrade
+from platformlib.clusters.kubeadm import config, install, remove
+from platformlib.clusters.kubeadm.install import KUBECTL, Program, inspect
+from platformlib.clusters.kubeadm.upgrade import (
+    Move,
+    awaken,
+    before,
+    parse,
+    refuse,
+    release,
+    revive,
+    snapshots,
+)  # fmt: skip
+from platformlib.clusters.kubectl import Kubectl, Member, label_changes
 from platformlib.clusters.preflight import preflight
-from platformlib.clusters.table import Row, node_table, step_table, steps
+from platformlib.clusters.table import Planned, Row, node_table, plan_table, step_table, steps
 from platformlib.errors import ClusterError
 from platformlib.machines import Machine, connect, each
 from platformlib.machines.facts import Facts, facts
@@ -22,7 +32,12 @@ if TYPE_CHECKING:
 
 
 class Kubeadm:
-    """The driver of distribution `kubeadm`: one control plane, any number of workers."""
+    """The driver of distribution `kubeadm`: one control plane, any number of workers.
+
+    Args:
+        program: the bundle's binary of all Kubernetes programs; without it the machines must have them.
+        dry_run: its machines refuse every change, and its verbs say what they would do.
+    """
 
     def __init__(self, settings: Settings, program: Path | None = None, *, dry_run: bool = False) -> None:
         self.settings, self.program, self.dry_run = settings, program, dry_run
@@ -35,13 +50,22 @@ class Kubeadm:
         return {name: connect(node, ssh, state=state, dry_run=self.dry_run) for name, node in self.plans.items()}
 
     @property
-    def founder(self) -> Machine:
-        """The control plane's machine."""
+    def control_plane(self) -> Machine:
         return next(self.machines[name] for name, node in self.plans.items() if node.role == "control-plane")
 
     @property
     def workers(self) -> list[Machine]:
         return [self.machines[name] for name, node in self.plans.items() if node.role == "worker"]
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """kubectl as the administrator, on the control plane."""
+        return Kubectl(self.control_plane, KUBECTL)
+
+    @cached_property
+    def bundled(self) -> Program | None:
+        """The bundle's program, as it says of itself."""
+        return inspect(self.program) if self.program else None
 
     def _facts(self) -> dict[str, Facts]:
         return each(self.machines.values(), facts)
@@ -55,51 +79,137 @@ class Kubeadm:
         return preflight(self.settings, self._facts())
 
     def install(self, on_event: OnEvent = silent) -> "pd.DataFrame":
+        """Prepare all machines and initialise the cluster on the control plane.
+
+        Raises:
+            PreflightFailed: a machine is not fit, or a member has another version than the parameters.
+            ClusterError: the bundle has another version or architecture than the parameters and machines.
+        """
         seen, settings = self._facts(), self.settings
         preflight(settings, seen)
+        install.refuse(settings, seen, self.bundled)
+        if self.dry_run:
+            return plan_table(self._plan_install(seen))
         on_event("preparing all machines: binaries, containerd, kubelet")
         rows = steps(
-            self.machines.values(),
-            "prepare",
-            lambda it: prepare(it, settings, seen[it.name], self.program),
+            self.machines.values(), "prepare", lambda it: install.prepare(it, settings, seen[it.name], self.bundled)
         )
-        on_event(f"{self.founder.name}: kubeadm init")
-        rows += steps([self.founder], "init", lambda machine: self._found(machine, seen))
+        control = self.control_plane
+        on_event(f"{control.name}: kubeadm init")
+        rows += steps(
+            [control], "init", lambda it: install.init(it, settings, self.plans[it.name], seen[it.name])
+        )  # fmt: skip
+        rows += steps([control], "release", lambda _: release(self.kubectl))
+        rows += self._label([control])
         self.kubeconfig()
         return step_table(rows)
 
-    def _found(self, machine: Machine, seen: dict[str, Facts]) -> bool:
-        return members.found(machine, self.settings, self.plans[machine.name], seen[machine.name])
+    def _plan_install(self, seen: dict[str, Facts]) -> list[Planned]:
+        rows: list[Planned] = []
+        told = each(
+            self.machines.values(), lambda it: install.plan(it, self.settings, seen[it.name], self.bundled)
+        )  # fmt: skip
+        for name, words in told.items():
+            rows += [(name, "prepare", f"would {word}") for word in words] or [(name, "prepare", "unchanged")]
+        done = install.joined(self.control_plane)
+        return [*rows, (self.control_plane.name, "init", "unchanged" if done else "would run kubeadm init")]
 
     def join(self, on_event: OnEvent = silent) -> "pd.DataFrame":
-        missing = [machine for machine in self.workers if not members.joined(machine)]
+        """Join every worker that is not a member yet, and give all nodes their labels and taints."""
+        missing = [machine for machine in self.workers if not install.joined(machine)]
+        if self.dry_run:
+            names = {machine.name for machine in missing}
+            actions = {it.name: "would run kubeadm join" if it.name in names else "unchanged" for it in self.workers}
+            return plan_table((name, "join", action) for name, action in actions.items())
         rows: list[Row] = [(machine.name, "join", False, 0.0) for machine in self.workers if machine not in missing]
         if missing:
             on_event(f"joining {', '.join(machine.name for machine in missing)}")
             seen = each(missing, facts)
-            invitation = members.invite(self.founder)
+            invitation = install.invite(self.control_plane)
             rows += steps(
-                missing,
-                "join",
-                lambda it: members.join(it, self.plans[it.name], seen[it.name], invitation),
-            )
-        return step_table(rows)
+                missing, "join", lambda it: install.join(it, self.plans[it.name], seen[it.name], invitation)
+            )  # fmt: skip
+        return step_table(rows + self._label(self.workers))
+
+    def _label(self, machines: list[Machine]) -> list[Row]:
+        """Labels and taints as in the parameters. kubelet gives them at registration only, so kubectl does."""
+        members = self.kubectl.members()
+        return steps([it for it in machines if it.name in members], "labels", lambda it: self._labelled(it, members))
+
+    def _labelled(self, machine: Machine, members: dict[str, Member]) -> bool:
+        node = self.plans[machine.name]
+        taints = config.taints(self.settings, node)
+        unwanted = [] if self.workers else [config.CONTROL_PLANE_TAINT]
+        changes = label_changes(node, members[node.name], taints, unwanted)
+        for arguments in changes:
+            self.kubectl.write(*arguments)
+        return any(arguments[0] != "annotate" for arguments in changes)
 
     def kubeconfig(self) -> Path:
-        text = members.admin_config(self.founder)
-        return kubeconfig.adopt(self.settings, text, f"https://{self.founder.address}:{members.PORT}")
+        text = install.admin_config(self.control_plane)
+        return kubeconfig.adopt(self.settings, text, f"https://{self.control_plane.address}:{install.PORT}")
 
     def nodes(self) -> "pd.DataFrame":
         return node_table(kubeconfig.existing(self.settings), self.settings.cluster.context)
 
+    def snapshots(self) -> "pd.DataFrame":
+        """id, version, size: the snapshots of etcd on the control plane, the newest last; size in bytes."""
+        import pandas as pd
+
+        return pd.DataFrame(map(vars, snapshots(self.control_plane)), columns=["id", "version", "size"])
+
     def upgrade(self, version: str, on_event: OnEvent = silent) -> "pd.DataFrame":
-        if self.program is None:
+        """Snapshot etcd, move the control plane, then node by node, drained; run again, it continues.
+
+        Raises:
+            ClusterError: no bundle with that version, a step that Kubernetes does not allow, or an unhealthy cluster.
+        """
+        if self.bundled is None:
             raise ClusterError(f"no bundle with Kubernetes {version}", fix="platformlib bundle build")
-        return step_table(upgrade(self.founder, self.workers, version, self.program, on_event))
+        seen = self._facts()
+        self.bundled.refuse(version, seen)
+        if not self.dry_run:
+            awaken(self.kubectl, self.control_plane)
+        kubelets = [member.version for member in self.kubectl.members().values()]
+        refuse(self.kubectl.version(), kubelets, version)
+        return self._move(version, self.bundled, seen, on_event)
+
+    def rollback(self, on_event: OnEvent = silent) -> "pd.DataFrame":
+        """Back to the version before the last upgrade, node by node, drained. The cluster's data stays.
+
+        Raises:
+            ClusterError: no upgrade was begun, or the version before is of another minor.
+        """
+        found, rows = snapshots(self.control_plane), []
+        if found and not self.dry_run:
+            rows = steps([self.control_plane], "revive", lambda it: revive(self.kubectl, it, found[-1]))
+            release(self.kubectl)  # an interrupted rollback may have ended with a cordoned node
+        api, kubelets = self.kubectl.version(), [it.version for it in self.kubectl.members().values()]
+        revived = any(changed for _, _, changed, _ in rows)
+        chosen = found[-1] if revived else before(found, max([api, *kubelets], key=parse))
+        refuse(api, kubelets, chosen.version, back=True)
+        table = self._move(chosen.version, None, self._facts(), on_event, back=True)
+        return table if self.dry_run else step_table([*rows, *table.itertuples(index=False, name=None)])
+
+    def _move(
+        self, version: str, bundled: Program | None, seen: dict[str, Facts], on_event: OnEvent, *, back: bool = False
+    ) -> "pd.DataFrame":
+        move = Move(self.kubectl, self.control_plane, self.workers, seen, version, bundled, on_event, back)
+        return plan_table(move.plan()) if self.dry_run else step_table(move.run())
 
     def uninstall(self, on_event: OnEvent = silent) -> "pd.DataFrame":
+        """Take Kubernetes off all machines: node, step, changed, seconds, left. Volumes of pods stay.
+
+        Raises:
+            NodeError: on some machine a mount could not be unmounted; its data was not touched.
+        """
+        machines, pods = self.machines.values(), self.settings.cluster.network.pods
+        if self.dry_run:
+            told = each(machines, lambda it: remove.plan(it, pods))
+            rows = [(name, "remove", f"would remove {what}") for name, lines in told.items() for what in lines]
+            return plan_table(rows or [(name, "remove", "unchanged") for name in self.machines])
         on_event("taking Kubernetes off all machines")
-        rows = steps(self.machines.values(), "remove", remove.remove)
-        left = each(self.machines.values(), remove.leftovers)
+        done = steps(machines, "remove", lambda it: remove.remove(it, pods))
+        left = each(machines, lambda it: remove.leftovers(it, pods))
         kubeconfig.path(self.settings).unlink(missing_ok=True)
-        return step_table(rows).assign(left=lambda table: ["; ".join(left[name]) for name in table["node"]])
+        return step_table(done).assign(left=lambda table: ["; ".join(left[name]) for name in table["node"]])

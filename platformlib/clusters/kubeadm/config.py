@@ -1,15 +1,18 @@
 """What kubeadm, kubelet and containerd are told; pure functions of settings and facts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from platformlib.clusters.kubectl import CONTROL_PLANE
 from platformlib.machines.facts import Facts
 from platformlib.settings import Node, Settings
 from platformlib.versions import image
 
 SOCKET = "unix:///run/containerd/containerd.sock"
+CONTROL_PLANE_TAINT = f"{CONTROL_PLANE}:NoSchedule"
 # In a container these look at a kernel that belongs to the host.
 CONTAINER_IGNORES = ("SystemVerification", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables")
 
@@ -22,7 +25,7 @@ def init_config(settings: Settings, node: Node, facts: Facts) -> str:
             "apiVersion": "kubeadm.k8s.io/v1beta4",
             "kind": "InitConfiguration",
             "localAPIEndpoint": {"advertiseAddress": str(node.address)},
-            "nodeRegistration": registration(node, facts),
+            "nodeRegistration": registration(node, facts, taints(settings, node)),
         },
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -59,19 +62,34 @@ def join_config(node: Node, facts: Facts, invitation: Invitation) -> str:
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "JoinConfiguration",
         "discovery": {"bootstrapToken": discovery},
-        "nodeRegistration": registration(node, facts),
+        "nodeRegistration": registration(node, facts, node.taints),
     }
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def registration(node: Node, facts: Facts) -> dict[str, Any]:
-    """How a machine presents itself to the cluster."""
+def taints(settings: Settings, node: Node) -> list[str]:
+    """The taints that a node should have. Without workers the control plane carries the workloads."""
+    workers = any(other.role == "worker" for other in settings.cluster.nodes)
+    own = [CONTROL_PLANE_TAINT] if node.role == "control-plane" and workers else []
+    return [*own, *node.taints]
+
+
+def registration(node: Node, facts: Facts, wanted: Sequence[str]) -> dict[str, Any]:
+    """How a machine presents itself to the cluster. Taints from the first moment on: no pod may slip in before."""
     return {
         "name": node.name,
         "criSocket": SOCKET,
         "ignorePreflightErrors": list(CONTAINER_IGNORES) if facts.in_container else [],
         "kubeletExtraArgs": [{"name": "node-ip", "value": str(node.address)}],
+        "taints": [_taint(text) for text in wanted],  # an empty list keeps kubeadm from adding its own
     }
+
+
+def _taint(text: str) -> dict[str, str]:
+    """`key=value:effect`, or `key:effect`."""
+    name, effect = text.rsplit(":", 1)
+    key, _, value = name.partition("=")
+    return {"key": key, "value": value, "effect": effect} if value else {"key": key, "effect": effect}
 
 
 def kubelet_config(facts: Facts) -> dict[str, Any]:

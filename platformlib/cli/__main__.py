@@ -1,0 +1,5 @@
+"""`python -m platformlib.cli`."""
+
+from platformlib.cli.app import main
+
+main()

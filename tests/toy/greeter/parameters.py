@@ -1,0 +1,9 @@
+"""Its section of the parameters."""
+
+from platformlib.schema import Model
+
+
+class Parameters(Model):
+    """What it says."""
+
+    word: str = "hello"
