@@ -43,7 +43,9 @@ class Namespace(Part):
     name: Name
     level: Level = Field(default="restricted", description="the Pod Security Standard that is enforced")
     reason: str = Field(default="", description="why the level is below restricted")
-    workloads: list[str] = Field(default=[], description="who needs the lower level")
+    workloads: list[str] = Field(
+        default=[], description="who needs the lower level: apps, or Kind/name-* of what starts them"
+    )
     size: Literal["small", "medium", "large", ""] = "large"
     exists: bool = Field(default=False, description="Kubernetes makes it: its labels and quota are left alone")
     open: str = Field(default="", description="why it has no default deny")

@@ -84,24 +84,34 @@ class Machines:
             return step.done(self.driver.upgrade(version, step.tell))
 
     def snapshots(self) -> "pd.DataFrame":
-        """What `rollback` and `restore` go back to: node, id, origin, kind, version, created, age, kib. k3s only."""
-        self._reached()
-        return self._k3s().snapshots()
+        """The datastore's snapshots: id, version, and what else the distribution tells. Raises: ClusterError."""
+        from platformlib.clusters.kubeadm import Kubeadm
+
+        driver = self._reached()
+        return driver.snapshots() if isinstance(driver, Kubeadm) else self._k3s().snapshots()
 
     def snapshot(self) -> "pd.DataFrame":
         """Copy the datastore now, and the copy to a second machine. k3s only."""
         return self._repaired("snapshot", lambda driver, tell: driver.snapshot(tell))
 
     def rollback(self, snapshot: str = "") -> "pd.DataFrame":
-        """Go back to a snapshot and the version that wrote it. k3s only; what was written since is lost.
+        """Go back to an earlier version. k3s restores a snapshot: what was written since is lost. kubeadm keeps the data.
 
         Args:
-            snapshot: its id, from `snapshots()`; there is no default.
+            snapshot: with k3s the snapshot's id, from `snapshots()`; there is no default. kubeadm takes none.
 
         Raises:
-            ClusterError: no such snapshot, with a list of all; or the distribution has no rollback.
+            ClusterError: there is nothing to go back to, or no such snapshot: the message lists all.
         """
-        return self._repaired("rollback", lambda driver, tell: driver.rollback(snapshot, tell))
+        from platformlib.clusters.kubeadm import Kubeadm
+
+        if not isinstance(self.driver, Kubeadm):
+            return self._repaired("rollback", lambda driver, tell: driver.rollback(snapshot, tell))
+        if snapshot:
+            raise ClusterError(f"kubeadm does not go back to snapshot {snapshot}", fix="leave the snapshot out")
+        with self._steps.step(PART, "rollback") as step:
+            self._require_own(silent=True)
+            return step.done(self.driver.rollback(step.tell))
 
     def restore(self, snapshot: str = "") -> "pd.DataFrame":
         """Make a cluster from a snapshot on machines that have none; then `join`. k3s only. Raises ClusterError."""
