@@ -95,7 +95,7 @@ class Machines:
         return self._repaired("snapshot", lambda driver, tell: driver.snapshot(tell))
 
     def rollback(self, snapshot: str = "") -> "pd.DataFrame":
-        """Go back to an earlier version. k3s restores a snapshot: what was written since is lost. kubeadm keeps the data.
+        """Go back to an earlier version. k3s loses what was written since its snapshot; kubeadm keeps all data.
 
         Args:
             snapshot: with k3s the snapshot's id, from `snapshots()`; there is no default. kubeadm takes none.
