@@ -1,7 +1,10 @@
 """The machines of a platform: what its distribution's driver does with them, and how they stand as nodes."""
 
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
+
+import yaml
 
 from platformlib.checks import Result, table, verify
 from platformlib.errors import ClusterError, KubeError
@@ -48,6 +51,20 @@ class Machines:
     def kubeconfig(self) -> "Path":
         """The administrator's kubeconfig, fetched if need be."""
         return self._reached().kubeconfig()
+
+    def tested(self) -> "pd.DataFrame":
+        """How what the distribution's driver does was proven before it came here.
+
+        Returns:
+            Empty for a distribution that does not say.
+
+            Columns: what, by (machines, stand-in, reading, nothing), how
+        """
+        import pandas as pd
+
+        file = files("platformlib.clusters").joinpath(self.settings.cluster.distribution, "tested.yaml")
+        rows = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else []
+        return pd.DataFrame(rows, columns=["what", "by", "how"])
 
     def preflight(self) -> "pd.DataFrame":
         """Whether the machines are fit: node, check, ok, expected, found, fix.
