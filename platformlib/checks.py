@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Found = tuple[bool, str]
+Tell = Callable[[object], None]
 COLUMNS = ("check", "ok", "expected", "found", "fix")
 INTERVAL = 2.0  # seconds between two tries of one check
 PARALLEL = 16  # checks wait for the cluster most of their time
@@ -46,13 +47,21 @@ class Check:
     patience: float = 0
     anytime: bool = False
 
-    def run(self) -> Result:
-        """Ask until it holds or the patience is over. An exception is an answer too: it does not hold."""
-        deadline = time.monotonic() + self.patience
+    def run(self, tell: Tell | None = None) -> Result:
+        """Ask until it holds or the patience is over. An exception is an answer too: it does not hold.
+
+        `tell` hears what is waited for, as often as that changes.
+        """
+        deadline, told = time.monotonic() + self.patience, ""
         while True:
             ok, found = self._once()
             if ok or time.monotonic() + INTERVAL > deadline:
+                if tell:
+                    tell(f"{'✓' if ok else '✗'} {self.name}")
                 return Result(self.name, ok, self.expected, found, self.fix)
+            if tell and found != told:
+                tell(f"waiting for {self.name}: {found}")
+                told = found
             time.sleep(INTERVAL)
 
     def _once(self) -> Found:
@@ -90,13 +99,13 @@ class Ahead:
         """Use no result: something was changed meanwhile."""
         self._begun.clear()
 
-    def run(self, part: str, checks: Sequence[Check]) -> list[Result]:
+    def run(self, part: str, checks: Sequence[Check], tell: Tell | None = None) -> list[Result]:
         """As `run`. What was begun counts once, and only if it holds: else it is tried again in its turn."""
         begun = self._begun.pop(part, {})
 
         def result(check: Check) -> Result:
             early = begun[check.name].result() if check.name in begun else None
-            return early if early is not None and early.ok else check.run()
+            return early if early is not None and early.ok else check.run(tell)
 
         with ThreadPoolExecutor(PARALLEL) as pool:
             return list(pool.map(result, checks))

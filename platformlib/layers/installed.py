@@ -212,7 +212,7 @@ class Installed:
         with self._steps.step(self.name, "verify") as step:
             if self.skipped or self.dry_run:
                 return step.done(self._skip("verify"))
-            return step.done(checks.verify(self._ahead.run(self.name, self.checks())))
+            return step.done(checks.verify(self._ahead.run(self.name, self.checks(), step.tell)))
 
     def require_installed(self) -> None:
         """Refuse a name that is neither in the cluster nor in the parameters. Raises: PlatformError.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from platformlib.plots.draw import plot
+    from platformlib.plots.live import watch
     from platformlib.plots.logview import Log
     from platformlib.plots.picture import Picture
     from platformlib.plots.reduce import summary
@@ -19,9 +20,10 @@ _HOMES = {
     "plot": "draw",
     "show_tables": "tables",
     "summary": "reduce",
+    "watch": "live",
 }
 
-__all__ = ["Log", "Picture", "Table", "declare", "plot", "show_tables", "summary"]
+__all__ = ["Log", "Picture", "Table", "declare", "plot", "show_tables", "summary", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
             [Fault("platform", type(platform).__name__, "a path, or a mapping as in a parameters file")]
         )
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
-    target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(lambda line: print(line, flush=True)))
+    target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(plots.watch().say))
     plots.show_tables()
     pd.set_option("display.html.use_mathjax", False)  # a dollar in a log line is no formula
     # The first colours: a node and a namespace look alike in all notebooks of a platform.
