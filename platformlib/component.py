@@ -49,6 +49,9 @@ class Namespace(Part):
     size: Literal["small", "medium", "large", ""] = "large"
     exists: bool = Field(default=False, description="Kubernetes makes it: its labels and quota are left alone")
     open: str = Field(default="", description="why it has no default deny")
+    leftovers: list[str] = Field(
+        default=[], description="Kind/name-* of what its programs make for themselves: it goes with the namespace"
+    )
 
     def joined(self, other: "Namespace") -> "Namespace":
         """What two components need of one namespace."""
@@ -57,7 +60,7 @@ class Namespace(Part):
             name=self.name, level=min(self.level, other.level, key=levels.index),
             reason="; ".join(dict.fromkeys(filter(None, (self.reason, other.reason)))),
             workloads=[*self.workloads, *other.workloads], size=self.size, exists=self.exists or other.exists,
-            open=self.open or other.open,
+            open=self.open or other.open, leftovers=[*self.leftovers, *other.leftovers],
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from platformlib.kube.objects import DATA
+from platformlib.kube.objects import DATA, LEFTOVERS
 from platformlib.security.declared import ENFORCE, NAME, Namespace, Object, namespaces
 from platformlib.settings import Settings
 
@@ -26,8 +26,10 @@ def objects(settings: Settings) -> list[Object]:
 
 
 def _metadata(namespace: Namespace) -> Object:
-    data = {"annotations": {DATA: "true"}} if namespace.application else {}
-    return {"name": namespace.name, "labels": namespace.labels, **data}
+    notes = {DATA: "true"} if namespace.application else {}
+    if namespace.leftovers:
+        notes[LEFTOVERS] = " ".join(namespace.leftovers)
+    return {"name": namespace.name, "labels": namespace.labels, **({"annotations": notes} if notes else {})}
 
 
 def table(settings: Settings) -> "pd.DataFrame":
