@@ -26,6 +26,8 @@ def objects(count: int) -> list[Object]:
 
 def apply_ours(kubeconfig: str, count: str, state: str) -> Work:
     """`Kube.apply`: planned by the server's dry run, recorded, applied. `state` is new or unchanged."""
+    import pandas as pd  # noqa: F401  of which the result table is made
+
     from platformlib.kube import Kube
 
     kube, made = Kube.connect(Path(kubeconfig)), objects(int(count))

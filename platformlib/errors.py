@@ -41,6 +41,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platformlib.text import visible
+
 
 class PlatformError(Exception):
     """Base of every error of this package: a sentence, and the fix if one is known."""
@@ -55,7 +57,7 @@ class PlatformError(Exception):
         `PLATFORMLIB_TRACEBACK=1` brings the frames back.
         """
         frames = traceback.format_exception(self) if os.environ.get("PLATFORMLIB_TRACEBACK") else []
-        return [*frames, f"{type(self).__name__}: {self}"]
+        return [*frames, f"{type(self).__name__}: {visible(str(self))}"]
 
 
 class DryRunRefused(PlatformError):

@@ -28,8 +28,8 @@ PROOF = ROOT / "docs" / "proof.md"
 SUITES = ("unit", "api", "servers", "notebooks")
 # Of tests/lab, those with a small lab of their own come first. Those that change what others look at come last, and
 # the one that compares the host with what it was at the very end.
-FIRST = ("lab", "k3s", "dry_run")
-LAST = ("moved", "upgrade", "uninstall", "kill", "host")
+FIRST = ("lab", "k3s", "uninstall", "dry_run")
+LAST = ("moved", "upgrade", "kill", "host")
 TEST_LAB = "platformlib-test"
 HOUR = 3600
 SEED = int(os.environ.get("PLATFORMLIB_SEED") or time.time_ns() % 2**32)
@@ -286,10 +286,12 @@ def main() -> int:
     if unknown := set(named) - set(parts()):
         sys.stderr.write(f"no part {', '.join(sorted(unknown))}; one of {', '.join(parts())}\n")
         return 2
-    failed = [part for part in named or parts() if (named or not _passed(part)) and not run(part)]
+    wanted = named or parts()
+    failed = [part for part in wanted if (named or not _passed(part)) and not run(part)]
     if os.geteuid() == 0:
         remove(TEST_LAB)
-    sys.stdout.write(f"failed: {', '.join(failed)}\n" if failed else "all parts passed; see docs/proof.md\n")
+    said = f"failed: {', '.join(failed)}" if failed else f"passed: {', '.join(wanted)}"
+    sys.stdout.write(f"{said}; see docs/proof.md\n")
     return 1 if failed else 0
 
 
@@ -304,7 +306,9 @@ def _passed(part: str) -> bool:
 def run(part: str, *, limit: float = HOUR) -> bool:
     """One part in a pytest of its own; interrupted after an hour, so that it still cleans up."""
     where = part if part in SUITES else f"lab/test_{part}.py"
-    argv = [sys.executable, "-m", "pytest", f"tests/{where}", "--full", "--prove", f"--part={part}", "--durations=15"]
+    # The program, not the module: under `python -m` click calls every command `python -m …` in its help.
+    pytest_program = str(Path(sys.executable).with_name("pytest"))
+    argv = [pytest_program, f"tests/{where}", "--full", "--prove", f"--part={part}", "--durations=15"]
     process = subprocess.Popen(argv, cwd=ROOT, env=os.environ | {"KEEP_LAB": "1"})
     try:
         return process.wait(limit) == 0

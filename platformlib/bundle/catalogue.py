@@ -4,6 +4,7 @@ Sizes and seconds are measured ones: two cores, an empty cache.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -65,7 +66,8 @@ def _images(one: Component, made: str, images: Mapping[str, Image]) -> Recipe:
     capability = NET_BIND_SERVICE if first.bind_low_ports else b""
     entries = [program(first.path, _built(made), capability=capability), *links, *folders]
     plans = [Plan(name, _starts(each), each.foundation) for name, each in images.items()]
-    return image_recipe(f"{made}-image{'s' * bool(links)}", one.layer, plans, entries, size=first.size * MB)
+    recipe = image_recipe(f"{made}-image{'s' * bool(links)}", one.layer, plans, entries, size=first.size * MB)
+    return replace(recipe, optional=one.build.programs[made].optional)
 
 
 def _starts(one: Image) -> Settings:

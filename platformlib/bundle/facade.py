@@ -1,6 +1,6 @@
 """The bundle, as the rest of the package sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -53,21 +53,30 @@ class Bundle:
         ready = sum(artifact.state == "ready" for artifact in self.artifacts())
         return f"Bundle({str(self.cache)!r}, {ready} of {len(self._recipes)} artifacts ready)"
 
-    def artifacts(self, until: str | None = None) -> list[Artifact]:
-        """All artifacts up to the layer `until`, in build order. Reads no more than their records."""
-        return [self._artifact(recipe) for recipe in upto(self._recipes, LAYERS, until)]
+    def artifacts(self, until: str | None = None, *, extra: Collection[str] = ()) -> list[Artifact]:
+        """All artifacts up to the layer `until`, in build order; of optional ones, those in `extra`.
 
-    def build(self, until: str | None = None, on_event: OnEvent = _silent) -> None:
+        Reads no more than their records.
+        """
+        return [self._artifact(recipe) for recipe in upto(self._recipes, LAYERS, until, extra)]
+
+    def build(self, until: str | None = None, on_event: OnEvent = _silent, *, extra: Collection[str] = ()) -> None:
         """Build what is missing or damaged, then fill the registry. Safe to interrupt; a second build waits.
+
+        Args:
+            extra: optional programs to build as well, with their images.
 
         Raises `BundleError` (naming artifact, log and fix) or `DiskSpaceError`; finished artifacts are kept.
         """
-        recipes, go_caches = upto(self._recipes, LAYERS, until), self.cache.parent / "go"
+        optional = {recipe.name for recipe in self._recipes if recipe.optional}
+        if wrong := sorted(set(extra) - optional):
+            raise BundleError(f"nothing optional: {', '.join(wrong)}", fix=f"one of {', '.join(sorted(optional))}")
+        recipes, go_caches = upto(self._recipes, LAYERS, until, extra), self.cache.parent / "go"
         builder = Builder(self._store, self._keys, go_caches, on_event)
         with exclusive(self.cache / ".lock", on_event):
             builder.build(recipes)
             registry.sync(self.registry, self._images())
-            builder.remove_stale({recipe.name for recipe in recipes}, unknown=until is None)
+            builder.remove_stale({recipe.name for recipe in recipes} | optional, unknown=until is None)
             if until in {None, LAYERS[-1]} and not disk.keep_go_cache() and disk.drop(go_caches):
                 on_event(Event("cleared", message="Go's caches, the bundle being whole"))
 
@@ -119,7 +128,8 @@ class Bundle:
         return [str(image.reference) for image in self._images()]
 
     def _images(self) -> list[Built]:
-        ready = (artifact for artifact in self.artifacts() if artifact.state == "ready")
+        every = (self._artifact(recipe) for recipe in self._recipes)
+        ready = (artifact for artifact in every if artifact.state == "ready")
         return [image for artifact in ready for image in read_images(artifact.path)]
 
     def _artifact(self, recipe: Recipe) -> Artifact:

@@ -34,6 +34,7 @@ def go_recipe(name: str, layer: str, program: Program) -> Recipe:
         name, layer, partial(_make, name=name, files=files, argv=argv),
         pins={"pin": pin, "files": files, "argv": argv, "flags": FLAGS, "go": versions()["go"]},
         expected_seconds=program.seconds, size=program.size * MB, peak=program.peak * MB,
+        optional=program.optional,
     )  # fmt: skip
 
 

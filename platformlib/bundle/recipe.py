@@ -1,7 +1,7 @@
 """What an artifact is made from, what happens while it is made, and the room in which it is made."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,12 +76,20 @@ class Recipe:
     expected_seconds: float = 1.0
     size: int = 0
     peak: int = 0
+    optional: bool = False
 
 
-def upto(recipes: Iterable[Recipe], layers: Sequence[str], until: str | None) -> list[Recipe]:
-    """The recipes of all layers up to and including `until`, in build order; all of them without it."""
+def upto(
+    recipes: Iterable[Recipe], layers: Sequence[str], until: str | None, extra: Collection[str] = ()
+) -> list[Recipe]:
+    """The recipes of all layers up to and including `until`, in build order; all of them without it.
+
+    Args:
+        extra: optional recipes to include, by their names, with what is made of them.
+    """
+    recipes = [it for it in recipes if not it.optional or it.name in extra or set(extra) & set(it.inputs)]
     if until is None:
-        return list(recipes)
+        return recipes
     if until not in layers:
         raise BundleError(f"there is no layer {until!r}", fix=f"choose one of {', '.join(layers)}")
     wanted = set(layers[: layers.index(until) + 1])

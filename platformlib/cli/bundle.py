@@ -16,11 +16,17 @@ Until = Annotated[
 
 
 @app.command()
-def build(until: Until = None) -> None:
+def build(
+    until: Until = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="An optional program as well, such as kubernetes-previous.", metavar="NAME"),
+    ] = None,
+) -> None:
     """Build what is not in the cache yet, in the order in which the layers need it. May be interrupted and repeated."""
     from platformlib.bundle import Bundle
 
-    Bundle().build(until, on_event=show.stages())
+    Bundle().build(until, on_event=show.stages(), extra=with_ or [])
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from platformlib.errors import (
     SettingsError,
     TableError,
 )
+from platformlib.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +51,9 @@ def _cell(value: object) -> str:
         case None:
             return ""
         case list() | tuple():
-            return ", ".join(map(str, value))
+            return visible(", ".join(map(str, value)))
         case _:
-            return str(value)
+            return visible(str(value))
 
 
 def stages() -> Callable[[object], None]:
@@ -62,17 +63,18 @@ def stages() -> Callable[[object], None]:
     from platformlib.runbook.progress import clock
 
     began = time.monotonic()
-    return lambda event: out.print(Text(f"[{clock(time.monotonic() - began)}] {event}"))
+    return lambda event: out.print(Text(visible(f"[{clock(time.monotonic() - began)}] {event}")))
 
 
 def error(problem: PlatformError) -> int:
     """Print an error in plain words; the exit status that it means."""
     if isinstance(problem, RunInterrupted):
-        err.print(Text(str(problem)), soft_wrap=True)
+        err.print(Text(visible(str(problem))), soft_wrap=True)
         return INTERRUPTED
     if isinstance(problem, TableError) and problem.table is not None:
         table(problem.table)
-    err.print(Text(f"{type(problem).__name__}: ", style="bold red"), Text(str(problem)), sep="", soft_wrap=True)
+    name, said = Text(f"{type(problem).__name__}: ", style="bold red"), Text(visible(str(problem)))
+    err.print(name, said, sep="", soft_wrap=True)
     return status(problem)
 
 

@@ -1,4 +1,4 @@
-"""Whether machines are fit to carry Kubernetes: rules over their facts, none of which changes anything."""
+"""Whether machines can run Kubernetes: rules over their facts, which change nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ WORKER_PORTS = frozenset({10250})
 
 @dataclass(frozen=True)
 class Finding:
-    """One result: what was expected, what was found, how to mend it."""
+    """One result: what was expected, what was found, how to fix it."""
 
     check: str
     ok: bool

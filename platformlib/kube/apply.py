@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("kind", "namespace", "name", "action")
-WAITING_THREADS = 32  # of requests that the server answers late by itself
+WAITING_THREADS = 48  # of requests that the server answers late by itself
 GONE_WITHIN = 120  # seconds for what an earlier run has deleted
 SERVED_WITHIN = 30  # seconds for a new CustomResourceDefinition to be established and discovered
 Action = Literal["created", "configured", "unchanged"]

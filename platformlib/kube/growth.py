@@ -7,12 +7,12 @@ allows it. Nothing that a claim holds is touched. Shrinking is refused: no volum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from platformlib.errors import KubeError, WaitTimeout
 from platformlib.kube.api import Api
 from platformlib.kube.objects import MANAGER, Object, Objects, Reference, reference
 from platformlib.polling import poll
+from platformlib.quantities import amount
 
 RELEASED_WITHIN = 60.0  # seconds for the controller to take its ownership off the claims
 TEMPLATES = "volumeClaimTemplates"
@@ -41,13 +41,6 @@ class Expansion:
         """Its row in the result table of an apply."""
         action = f"kept, {self.kept}" if self.kept else "would expand" if dry_run else "expanded"
         return {**self.ref.row, "action": action}
-
-
-def amount(quantity: Any) -> float:
-    """A Kubernetes quantity as a number."""
-    from kubernetes.utils.quantity import parse_quantity
-
-    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]
 
 
 def growing(obj: Object, live: Object | None) -> tuple[Growth, ...]:
@@ -150,6 +143,8 @@ def _gone(api: Api, ref: Reference, uid: str) -> bool:
 
 def retain_claims(api: Api, live: Object) -> None:
     """Take the claims out of a StatefulSet's ownership, so that they stay when it is deleted.
+
+    Deleting it as an orphan would do the same, but for claims that the garbage collector does not know of yet.
 
     Raises:
         WaitTimeout: the controller did not let them go; the StatefulSet is unchanged but for its retention policy.

@@ -21,7 +21,7 @@ from platformlib.kube.objects import printable
 
 TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
 WHOLE_WITHIN = 120.0  # seconds for the body of one answer, however slowly it comes
-CONNECTIONS = 32  # kept open at most
+CONNECTIONS = 48  # kept open at most
 RETRY_TIMEOUT = 45.0  # seconds of retries while a control plane restarts
 SUCCESS = range(200, 300)
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, INVALID = 401, 403, 404, 409, 410, 422

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from platformlib.paths import cache_dir
-from platformlib.plots.tables import visible
+from platformlib.text import visible
 
 SHOWN, KEPT = 8, 500  # lines while a cell runs, and lines that stay
 SOON = 2.0  # seconds after which a silent cell shows that it lives

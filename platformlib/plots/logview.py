@@ -11,7 +11,8 @@ import pandas as pd
 
 from platformlib.plots.overtime import LEVEL
 from platformlib.plots.style import LEVELS
-from platformlib.plots.tables import visible
+from platformlib.plots.tables import UNTYPESET
+from platformlib.text import visible
 
 LINES, LONGEST = 500, 4000  # lines that are shown; letters of one line
 WIDEST = 8  # letters of a level
@@ -27,6 +28,7 @@ color:var(--jp-content-font-color1,inherit);line-height:1.45;margin:0;max-height
 .pl-log time,.pl-log i{opacity:.75;font-style:normal}
 .pl-log p{margin:0 0 4px;opacity:.75}
 </style>"""
+BOX = f'{STYLE}<div class="pl-log {UNTYPESET}"'
 
 
 class Log:
@@ -51,7 +53,7 @@ def as_html(frame: pd.DataFrame, *, zone: tzinfo | None = None) -> str:
     """The lines in the frame's order, each whole; `zone` is the local one unless given."""
     if frame.empty:
         why = str(frame.attrs.get("empty") or "")
-        return f'{STYLE}<div class="pl-log"><p>no lines{f": {html.escape(why)}" if why else ""}</p></div>'
+        return f"{BOX}><p>no lines{f': {html.escape(why)}' if why else ''}</p></div>"
     shown = frame.head(LINES)
     local = local_times(shown, zone)
     where = places(shown)
@@ -64,7 +66,7 @@ def as_html(frame: pd.DataFrame, *, zone: tzinfo | None = None) -> str:
         )
     ]
     head = f"<p>{html.escape(heading(frame, shown, zone))}</p>"
-    return f'{STYLE}<div class="pl-log" tabindex="0" role="log" aria-label="log lines">{head}{"".join(lines)}</div>'
+    return f'{BOX} tabindex="0" role="log" aria-label="log lines">{head}{"".join(lines)}</div>'
 
 
 def as_text(frame: pd.DataFrame, *, zone: tzinfo | None = None) -> str:

@@ -5,7 +5,6 @@ click on a heading sorts, and a field above a long table filters; the script is 
 """
 
 import html
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from platformlib.plots.units import formatted
+from platformlib.text import visible
 
 ROWS, FILTERED = 1000, 12  # rows that are shown; rows above which a table can be filtered
 NARROW = 26  # letters of a cell that is not wrapped
@@ -61,6 +61,8 @@ GOOD_WORDS: Mapping[str, tuple[str, str]] = {
     "ok": ("✓ yes", "✗ no"), "ready": ("yes", "no"), "passed": ("✓ yes", "✗ no"), "allowed": ("yes", "no"),
 }  # fmt: skip
 TRUTH = ("yes", "no")
+UNTYPESET = "tex2jax_ignore mathjax_ignore"  # classes: a dollar in a text is no formula
+BOX = f'{STYLE}<div class="pl-table {UNTYPESET}"'
 JUDGED = frozenset({"ok", "ready", "passed", "allowed"})  # columns in which a no is bad news
 
 
@@ -84,7 +86,7 @@ def table(frame: pd.DataFrame, title: str = "") -> str:
     if shown.empty:
         nothing = str(frame.attrs.get("empty") or "")
         why = f": {_escaped(nothing)}" if nothing else ""
-        return f'{STYLE}<div class="pl-table">{caption and f"<b>{_escaped(title)}</b>"}<p>nothing{why}</p></div>'
+        return f"{BOX}>{caption and f'<b>{_escaped(title)}</b>'}<p>nothing{why}</p></div>"
     cells = [_column(shown.iloc[:, place], str(name), frame) for place, name in enumerate(shown.columns)]
     heads = [_head(name, shown.iloc[:, place]) for place, name in enumerate(shown.columns)]
     head = "".join(f'<th scope="col"{kind}>{text}</th>' for text, kind in heads)
@@ -92,7 +94,7 @@ def table(frame: pd.DataFrame, title: str = "") -> str:
     more = f"<p>and {left} more rows</p>" if left > 0 else ""
     can_filter = ' data-filter=""' if len(shown) > FILTERED else ""
     whole = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'{STYLE}<div class="pl-table"{can_filter}>{whole}{more}{SCRIPT}</div>'
+    return f"{BOX}{can_filter}>{whole}{more}{SCRIPT}</div>"
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -184,15 +186,6 @@ def _word(value: object) -> str:
 
 def _escaped(text: str) -> str:
     return html.escape(visible(text)).replace("\n", "<br>")
-
-
-def visible(text: str) -> str:
-    """The text with each control character and each mark that turns the direction of writing made visible."""
-    return "".join(letter if _plain(letter) else f"\\x{ord(letter):02x}" for letter in text)
-
-
-def _plain(letter: str) -> bool:
-    return letter in "\t\n" or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def plain(frame: pd.DataFrame) -> str:

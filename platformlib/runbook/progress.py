@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from platformlib.runbook.events import Event, Listener
+from platformlib.text import visible
 
 PATIENCE = 15.0
 """Seconds without a line after which a log wants one."""
@@ -45,7 +46,7 @@ class Progress:
             self.number, self.step_began, self.last = event.number, time.monotonic(), ""
         self.event = event
         if event.kind == "output":
-            self.last = event.text
+            self.last = visible(event.text)
         elif event.kind != "started" and (event.last or event.kind in {"failed", "interrupted"}):
             self._line(f"{MARKS[event.kind]} {self.where()}  {self.took()}  {self.last}")
             self.event = None

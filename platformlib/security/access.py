@@ -165,7 +165,8 @@ def owner(obj: Object) -> str:
         ("system:", "kubeadm:", "k3s-", "helm-kube-system")
     ):
         return "kubernetes"
-    return "kubernetes" if name in {"cluster-admin", "kube-proxy"} or labels.get("objectset.rio.cattle.io/hash") else ""
+    known = {"cluster-admin", "kube-proxy", "traefik-kube-system"}  # the last one: of the chart that k3s packages
+    return "kubernetes" if name in known or labels.get("objectset.rio.cattle.io/hash") else ""
 
 
 def added(kube: "Kube") -> list[Object]:

@@ -38,6 +38,7 @@ class Namespace:
     default_deny: bool = True
     application: bool = False
     port: int = 8080
+    leftovers: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -70,8 +71,9 @@ def namespaces(settings: Settings) -> list[Namespace]:
 
 def _platform(own: component.Namespace) -> Namespace:
     return Namespace(
-        own.name, own.level, own.size, own.reason, tuple(own.workloads), own.exists, default_deny=not own.open
-    )
+        own.name, own.level, own.size, own.reason, tuple(own.workloads), own.exists, default_deny=not own.open,
+        leftovers=tuple(own.leftovers),
+    )  # fmt: skip
 
 
 def applications(settings: Settings) -> list[str]:

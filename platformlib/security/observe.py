@@ -5,6 +5,7 @@ from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from platformlib import composition
 from platformlib.errors import KubeError
 from platformlib.security.declared import Object
 from platformlib.settings import Settings
@@ -20,12 +21,14 @@ KUBERNETES = "kubernetes.io/service-name=kubernetes"  # the API server's own End
 def observed(settings: Settings, kube: "Kube") -> Settings:
     """The settings, completed by what a cluster of distribution `existing` has; others are returned unchanged.
 
-    Values that the parameters give under `cluster.observed` stay as they are.
+    Values that the parameters give under `cluster.observed` stay as they are. A platform without rules needs none.
 
     Raises:
         KubeError: the cluster does not show its nodes or the address of its API server.
     """
     if settings.cluster.distribution != "existing" or settings.cluster.observed:
+        return settings
+    if composition.provider(settings, "namespaces") is None:
         return settings
     found = _observed(kube, str(settings.cluster.network.nodes))
     return settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"observed": found})})

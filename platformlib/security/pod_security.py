@@ -1,9 +1,10 @@
 """Pod Security Standards: a label on each namespace, exceptions with their reasons, and what each pod really has."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from platformlib.kube.objects import DATA
+from platformlib.kube.objects import DATA, LEFTOVERS
 from platformlib.security.declared import ENFORCE, NAME, Namespace, Object, namespaces
 from platformlib.settings import Settings
 
@@ -25,8 +26,10 @@ def objects(settings: Settings) -> list[Object]:
 
 
 def _metadata(namespace: Namespace) -> Object:
-    data = {"annotations": {DATA: "true"}} if namespace.application else {}
-    return {"name": namespace.name, "labels": namespace.labels, **data}
+    notes = {DATA: "true"} if namespace.application else {}
+    if namespace.leftovers:
+        notes[LEFTOVERS] = " ".join(namespace.leftovers)
+    return {"name": namespace.name, "labels": namespace.labels, **({"annotations": notes} if notes else {})}
 
 
 def table(settings: Settings) -> "pd.DataFrame":
@@ -75,7 +78,19 @@ def _may(pod: Object, declared: dict[str, Namespace]) -> bool:
     where = declared.get(pod["metadata"]["namespace"])
     if where is None or where.pods != "privileged":
         return False
-    return not where.workloads or app(pod) in {*where.workloads, "kube-dns"}
+    return not where.workloads or any(_is(pod, each) for each in (*where.workloads, "kube-dns"))
+
+
+def _is(pod: Object, workload: str) -> bool:
+    """Whether a pod is of a declared workload: its app, or a pattern of what started it such as DaemonSet/svclb-*."""
+    return fnmatchcase(starter(pod), workload) if "/" in workload else app(pod) == workload
+
+
+def starter(pod: Object) -> str:
+    """Kind and name of the controller that made a pod; of the pod itself where it has none."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    found = next((f"{each['kind']}/{each['name']}" for each in owners if each.get("controller")), "")
+    return found or f"Pod/{pod['metadata']['name']}"
 
 
 def faults(spec: dict[str, Any]) -> Iterator[str]:

@@ -53,17 +53,17 @@ udp() {
   done
 }
 declare -A pids wanted
+uid_form='^(host|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$'; probe_form='^[0-9a-f.:]+ [0-9]{1,5} (TCP|UDP)$'
+while read -r uid rest; do
+  [[ $uid =~ $uid_form && $rest =~ $probe_form ]] || { echo "not a probe" >&2; exit 1; }
+  wanted[$uid]+="$rest"$'\n'
+done
 pids[host]=host
 while IFS=: read -r path _ _ group; do
   [[ $group =~ [/-]pod([0-9a-f]{8}[-_][0-9a-f_-]{27})(\.slice)?(/|$) ]] || continue
   uid=${BASH_REMATCH[1]//_/-}
   pid=${path#/proc/}; [ -n "${pids[$uid]}" ] || pids[$uid]=${pid%/cgroup}
 done < <(grep -E '[/-]pod[0-9a-f]{8}[_-]' /proc/[0-9]*/cgroup 2>/dev/null)
-uid_form='^(host|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$'; probe_form='^[0-9a-f.:]+ [0-9]{1,5} (TCP|UDP)$'
-while read -r uid rest; do
-  [[ $uid =~ $uid_form && $rest =~ $probe_form ]] || { echo "not a probe" >&2; exit 1; }
-  wanted[$uid]+="$rest"$'\n'
-done
 for uid in "${!wanted[@]}"; do
   pid=${pids[$uid]}
   if [ -z "$pid" ]; then

@@ -1,7 +1,10 @@
 """The machines of a platform: what its distribution's driver does with them, and how they stand as nodes."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal
+
+import yaml
 
 from platformlib.checks import Result, table, verify
 from platformlib.errors import ClusterError, KubeError
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from platformlib.clusters import Driver
+    from platformlib.clusters.driver import OnEvent
     from platformlib.clusters.k3s import K3s
     from platformlib.targets.target import Target
 
@@ -47,6 +51,20 @@ class Machines:
     def kubeconfig(self) -> "Path":
         """The administrator's kubeconfig, fetched if need be."""
         return self._reached().kubeconfig()
+
+    def tested(self) -> "pd.DataFrame":
+        """How what the distribution's driver does was proven before it came here.
+
+        Returns:
+            Empty for a distribution that does not say.
+
+            Columns: what, by (machines, stand-in, reading, nothing), how
+        """
+        import pandas as pd
+
+        file = files("platformlib.clusters").joinpath(self.settings.cluster.distribution, "tested.yaml")
+        rows = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else []
+        return pd.DataFrame(rows, columns=["what", "by", "how"])
 
     def preflight(self) -> "pd.DataFrame":
         """Whether the machines are fit: node, check, ok, expected, found, fix.
@@ -83,33 +101,81 @@ class Machines:
             return step.done(self.driver.upgrade(version, step.tell))
 
     def snapshots(self) -> "pd.DataFrame":
-        """The datastore's snapshots that a rollback can go to, the newest first. k3s only.
+        """The datastore's snapshots: id, version, and what else the distribution tells. Raises: ClusterError."""
+        from platformlib.clusters.kubeadm import Kubeadm
 
-        Raises:
-            ClusterError: the distribution keeps none.
-        """
-        return self._k3s("snapshots").snapshots()
+        driver = self._reached()
+        return driver.snapshots() if isinstance(driver, Kubeadm) else self._k3s().snapshots()
 
-    def rollback(self, snapshot: str) -> "pd.DataFrame":
-        """Go back to a snapshot and the version that wrote it. k3s only; what was written since is lost.
+    def snapshot(self) -> "pd.DataFrame":
+        """Copy the datastore now, and the copy to a second machine. k3s only."""
+        return self._repaired("snapshot", lambda driver, tell: driver.snapshot(tell))
+
+    def rollback(self, snapshot: str = "") -> "pd.DataFrame":
+        """Go back to an earlier version. k3s loses what was written since its snapshot; kubeadm keeps all data.
 
         Args:
-            snapshot: its id, from `snapshots()`.
+            snapshot: with k3s the snapshot's id, from `snapshots()`; there is no default. kubeadm takes none.
 
         Raises:
-            ClusterError: the distribution has no rollback, or no such snapshot: the message lists all.
+            ClusterError: there is nothing to go back to, or no such snapshot: the message lists all.
         """
-        driver = self._k3s("rollback")
+        from platformlib.clusters.kubeadm import Kubeadm
+
+        if not isinstance(self.driver, Kubeadm):
+            return self._repaired("rollback", lambda driver, tell: driver.rollback(snapshot, tell))
+        if snapshot:
+            raise ClusterError(f"kubeadm does not go back to snapshot {snapshot}", fix="leave the snapshot out")
         with self._steps.step(PART, "rollback") as step:
             self._require_own(silent=True)
-            return step.done(driver.rollback(snapshot, step.tell))
+            return step.done(self.driver.rollback(step.tell))
 
-    def _k3s(self, verb: str) -> "K3s":
+    def restore(self, snapshot: str = "") -> "pd.DataFrame":
+        """Make a cluster from a snapshot on machines that have none; then `join`. k3s only. Raises ClusterError."""
+        return self._repaired("restore", lambda driver, tell: driver.restore(snapshot, tell))
+
+    def migrate(self) -> "pd.DataFrame":
+        """Move the datastore of one server from SQLite to etcd. k3s only. Raises ClusterError."""
+        return self._repaired("migrate", lambda driver, tell: driver.migrate(tell))
+
+    def rotate(self, what: Literal["certificates", "token", "encryption"]) -> "pd.DataFrame":
+        """New certificates, a new servers' token, or a new key for Secrets at rest. k3s only. Raises ClusterError."""
+
+        def work(driver: "K3s", tell: "OnEvent") -> "pd.DataFrame":
+            verbs = {
+                "certificates": driver.rotate_certificates,
+                "token": driver.rotate_token,
+                "encryption": driver.rotate_encryption,
+            }
+            return verbs[what](tell)
+
+        return self._repaired(f"rotate {what}", work)
+
+    def remove(self, *nodes: str, force: bool = False) -> "pd.DataFrame":
+        """Take nodes out of a cluster that goes on, one after the other, and k3s off their machines. k3s only.
+
+        Args:
+            force: end pods as well that nothing starts again.
+
+        Raises:
+            ClusterError: no quorum without one, or pods that nothing would start again.
+        """
+        return self._repaired("remove", lambda driver, tell: driver.uninstall(tell, nodes=nodes, force=force))
+
+    def _repaired(self, verb: str, work: "Callable[[K3s, OnEvent], pd.DataFrame]") -> "pd.DataFrame":
+        """A verb of k3s's driver that also works where no API server answers."""
+        driver = self._k3s()
+        with self._steps.step(PART, verb) as step:
+            if self.skipped:
+                return step.done(self._skip(verb))
+            self._require_own(silent=True)
+            return step.done(work(driver, step.tell))
+
+    def _k3s(self) -> "K3s":
         from platformlib.clusters.k3s import K3s
 
         if not isinstance(self.driver, K3s):
-            raise ClusterError(f"{self.settings.cluster.distribution} has no {verb}", fix="restore a backup")
-        self._reached()
+            raise ClusterError(f"the driver of {self.settings.cluster.distribution} cannot do that", fix="a backup")
         return self.driver
 
     def uninstall(self) -> "pd.DataFrame":
@@ -178,7 +244,11 @@ class Members:
 
     def login(self, *, timeout: float) -> "pd.DataFrame":
         """Wait until every machine takes a login; what they are. Raises WaitTimeout."""
-        return wait_until(self.target.cluster.facts, lambda _: "", timeout)
+
+        def refused(facts: "pd.DataFrame") -> str:
+            return "; ".join(filter(None, facts["error"])) if "error" in facts else ""
+
+        return wait_until(self.target.cluster.facts, refused, timeout)
 
     def wait(self, *, timeout: float, ready: bool = False) -> "pd.DataFrame":
         """Wait until every machine of the parameters is a node, or a Ready one. A dry run looks once.

@@ -76,7 +76,9 @@ class Marker:
 
     def find(self, word: str) -> "pd.DataFrame":
         """Loki's lines of the last 15 minutes that contain the word."""
-        return self.target.loki.lines(f'{{namespace="{self.namespace}"}} |= "{word}"', "15m")
+        from platformlib.query.quoting import quoted, selector
+
+        return self.target.loki.lines(f"{selector(namespace=self.namespace)} |= {quoted(word)}", "15m")
 
     def wait(self, word: str, *, timeout: float) -> "pd.DataFrame":
         """Wait until Loki has the line. Raises WaitTimeout."""

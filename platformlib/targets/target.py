@@ -44,6 +44,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
         SettingsError: with every fault of the platform's parameters.
         WrongCluster: the kubeconfig leads to a cluster that carries another platform.
     """
+    import pandas as pd
     from IPython.display import display
 
     from platformlib import composition, parameters, plots
@@ -57,6 +58,7 @@ def bind(platform: object, *, until: str | None = None, dry_run: bool = False) -
     settings = load(platform if isinstance(platform, Mapping) else resolve(platform))
     target = Target(settings, until=until or None, dry_run=dry_run, steps=Steps(plots.watch().say))
     plots.show_tables()
+    pd.set_option("display.html.use_mathjax", False)  # a dollar in a log line is no formula
     # The first colours: a node and a namespace look alike in all notebooks of a platform.
     plots.declare([*(node.name for node in settings.cluster.nodes), *KUBERNETES, *composition.namespaces(settings)])
     display(target.touch())  # type: ignore[no-untyped-call]

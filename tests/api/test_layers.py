@@ -5,6 +5,7 @@ What others made is never lost: not by an install, not by an uninstall, not by a
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ LIGHT = {
     "security": frozenset({"Namespace", "ResourceQuota", "LimitRange", "NetworkPolicy"}),
     "observability": frozenset({"Namespace", "StatefulSet", "Service", "ConfigMap"}),
 }
+
+
+SPACES = ("shop", "observability", "storage", "kyverno", "access", "node-agents")
 
 
 class Admitted(Installed):
@@ -79,17 +83,23 @@ def connect(control_plane: ControlPlane, kube: Kube) -> Iterator[Callable[..., K
         return made
 
     yield handle
-    settings = load(layers=["cluster", "security", "storage", "observability"])
-    everything = Platform(settings, kube)
-    for name in inventories(kube):
-        everything[name].uninstall()
+    clean(kube)
     identity.forget("lab")
-    mark = kube.identity()
-    if mark:
+    if mark := kube.identity():
         kube.release(mark.name)
-    for name in ("shop", "observability", "storage", "kyverno", "ingress"):
-        if kube.get("v1", "Namespace", name):
-            kube.delete(Reference("v1", "Namespace", "", name))
+
+
+def clean(kube: Kube) -> None:
+    """Delete everything of every layer, and wait once: each namespace takes five seconds to go."""
+    names = inventories(kube)
+    refs = {ref for name in names for ref in kube.inventory(name)}
+    spaces = {Reference("v1", "Namespace", "", name) for name in SPACES}
+    for ref in sorted(refs | spaces, key=lambda ref: ref.rank, reverse=True):
+        with suppress(KubeError):
+            kube.api.delete(ref)
+    poll(lambda: not any(map(kube.api.get, spaces)), timeout=60, what="the namespaces are gone")
+    for name in names:
+        kube.uninstall(name)
 
 
 def by_somebody(kube: Kube, text: str) -> None:

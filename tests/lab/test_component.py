@@ -40,7 +40,7 @@ def test_a_component_from_outside_comes_works_and_goes(target: "pl.Target", exte
     extended.layers.install()  # the toy is ready only once its flows let it reach Loki
     proven = extended.layers["applications"].verify()
     assert set(proven["check"]) == {"pods of greeter", "scrape targets", "greeting"}
-    assert extended.queries.greetings(window="5m").to_numpy().max() == 3
+    assert extended.queries.greetings(window="5m").max().max() == 3
     assert extended.layers["observability"].verify()["ok"].all()
     assert extended.layers.diff().empty, extended.layers.diff().to_string()
     after = target.kube.get("apps/v1", "StatefulSet", "prometheus", "observability") or {}

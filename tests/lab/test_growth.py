@@ -9,8 +9,8 @@ import yaml
 import platformlib as pl
 from platformlib.errors import KubeError
 from platformlib.kube import Reference
-from platformlib.kube.growth import amount
 from platformlib.layers import Installed, layer
+from platformlib.quantities import amount
 from tests.lab.conftest import PARAMETERS
 
 SET = Reference("apps/v1", "StatefulSet", "observability", "prometheus")

@@ -246,7 +246,7 @@ class TestCutConnections:
             try:
                 for step in steps:
                     getattr(cut, step)(*arguments)
-            except NodeError as error:
+            except (NodeError, ClusterError) as error:
                 assert "cut" in str(error), error
             else:
                 return number - 1

@@ -21,10 +21,12 @@ from platformlib.bundle import Bundle
 from platformlib.clusters import driver
 from platformlib.errors import AuthenticationFailed, HostKeyChanged, LabError, NodeUnreachable, PreflightFailed
 from platformlib.lab import Lab, cgroups, remove
-from platformlib.lab.network import links
+from platformlib.lab.machine import forget
+from platformlib.lab.network import links, network_down
 from platformlib.lab.plan import MARK
 from platformlib.lab.shell import inside, sh
 from platformlib.machines import Machine, connect
+from platformlib.machines.ssh import hang_up
 from platformlib.settings import Settings
 from platformlib.settings.models import Ssh
 from tests.lab.conftest import ROOT
@@ -156,6 +158,18 @@ class TestMachine:
         assert list(up.status().query("name == 'small'")["state"]) == ["stopped"]
         up.up()
         assert machine.read("/etc/kept") == b"still here"
+
+    def test_one_comes_back_with_its_disk_after_the_host_was_rebooted(self, up: Lab, machine: Machine) -> None:
+        machine.write("/etc/kept", "after a reboot")
+        machine.run(["sync"])
+        hang_up()
+        for group in cgroups.groups(up.plan.tag):
+            cgroups.kill(group)
+        network_down(up.plan.tag)
+        forget(up.plan.tag, up.plan.folder)  # a reboot empties /run
+        sh("umount", str(up.plan.machines[0].folder / "root"))
+        Lab(small()).up()
+        assert machine.read("/etc/kept") == b"after a reboot"
 
 
 class TestLogin:

@@ -1,5 +1,6 @@
 """Security on the lab: what has to be refused is, what may pass passes, and what is not as declared is named."""
 
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import platformlib as pl
+from platformlib import machines
+from platformlib.bundle import Bundle
 from platformlib.errors import KubeError
-from platformlib.kube.objects import reference
+from platformlib.kube.objects import Reference, reference
 from platformlib.lab import Lab
-from platformlib.security import connectivity, examples, probes
+from platformlib.paths import state_dir
+from platformlib.security import connectivity, coverage, examples, probes
 from platformlib.security.connectivity import OPEN
 from platformlib.security.declared import KIND, NAME
 from tests.unit.security_policies import NAMESPACES, let_through, policies
@@ -222,6 +226,170 @@ def test_the_posture_names_what_somebody_did(target: "pl.Target", undone: list[O
     } <= named, found.to_string()  # fmt: skip
 
 
+# Applications
+
+
+def ran(target: "pl.Target", *pods: Object) -> dict[str, Object]:
+    """Created one after the other, and ready."""
+    return {each["metadata"]["name"]: examples.started(target.kube, each, timeout=120) for each in pods}
+
+
+@pytest.fixture
+def shop(target: "pl.Target") -> Iterator[list[Object]]:
+    """What a test leaves in the application's namespace is taken away."""
+    made: list[Object] = []
+    yield made
+    for each in made:
+        target.kube.delete(each)
+
+
+def test_pods_of_an_application_talk_to_each_other_and_to_nobody_else(target: "pl.Target", shop: list[Object]) -> None:
+    pods = [examples.pod(name, "shop", examples.LISTEN) for name in ("front", "back")]
+    shop += pods
+    live = ran(target, *pods)
+    loki = next(p for p in target.kube.list("v1", "Pod", "observability") if p["metadata"]["name"].startswith("loki"))
+    inside = probes.Probe(*probes.start(live["front"]), live["back"]["status"]["podIP"], examples.PORT)
+    outside = probes.Probe(*probes.start(live["front"]), loki["status"]["podIP"], 3100)
+
+    def found() -> list[bool]:
+        answers = probes.run(target.settings, [inside, outside])
+        return [answers[each] == OPEN for each in (inside, outside)]
+
+    assert examples.until(found, lambda seen: seen == [True, False], 30) == [True, False]
+
+
+def test_a_pod_that_requests_one_core_runs_and_is_not_limited(target: "pl.Target", shop: list[Object]) -> None:
+    pod = examples.pod("core", "shop")
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "1"
+    shop.append(pod)
+    (live,) = ran(target, pod).values()
+    assert "cpu" not in live["spec"]["containers"][0]["resources"]["limits"]
+
+
+# The operator
+
+
+def as_operator(target: "pl.Target", *arguments: str) -> subprocess.CompletedProcess[str]:
+    config = target.security.kubeconfig("operator")
+    argv = ["kubectl", "--kubeconfig", str(config), "--namespace", "kyverno", *arguments]
+    return subprocess.run(argv, executable=Bundle().binary("kubernetes"), capture_output=True, text=True, check=False)
+
+
+def test_an_operator_restarts_and_cordons_with_kubectl_and_sets_no_image(target: "pl.Target") -> None:
+    name, node = "deployment/kyverno-cleanup-controller", target.settings.cluster.nodes[-1].name
+    restarted = as_operator(target, "rollout", "restart", name)
+    assert restarted.returncode == 0, restarted.stderr
+    for verb in ("cordon", "uncordon"):
+        assert as_operator(target, verb, node).returncode == 0
+    for arguments in (
+        ("set", "image", name, "controller=docker.io/library/busybox:1.37"),
+        ("patch", name, "--patch", '{"spec": {"template": {"spec": {"hostPID": true}}}}'),
+        ("label", "node", node, "node-role.kubernetes.io/control-plane="),
+    ):
+        refused = as_operator(target, *arguments)
+        assert refused.returncode != 0 and "operator-" in refused.stderr, arguments
+    target.layers["security"].wait(300)
+    assert target.security.findings().empty, "a restart is no drift"
+
+
+# Policies
+
+
+@pytest.fixture
+def without_a_policy(target: "pl.Target") -> Iterator[None]:
+    """For as long as it takes to make something old."""
+    yield
+    target.layers["security"].apply()
+    target.layers["security"].wait(120)
+
+
+def latest(target: "pl.Target", name: str, **how: Any) -> str:
+    """The refusal of a pod with a moving tag, as a dry run; empty when it is let through."""
+    bad = examples.merged(examples.pod(name, "default"), LATEST)
+    try:
+        target.kube.api.call("POST", Reference("v1", "Pod", "default", ""), body=bad, **how)
+    except KubeError as error:
+        return str(error)
+    return ""
+
+
+LATEST = {"spec": {"containers": [{"name": "main", "image": "docker.io/library/busybox:latest"}]}}
+HELD = {"metadata": {"finalizers": ["platformlib.example/hold"]}}
+
+
+@pytest.mark.timeout(400)
+def test_a_pod_from_before_a_policy_can_end(target: "pl.Target", without_a_policy: None) -> None:
+    kube, ref = target.kube, Reference("v1", "Pod", "default", "old")
+    kube.delete(Reference("policies.kyverno.io/v1", "ValidatingPolicy", "", "disallow-latest"))
+    gone = examples.until(lambda: latest(target, "old", dryRun="All"), lambda said: not said, 60)
+    assert gone == ""
+    kube.api.create(examples.merged(examples.pod("old", "default"), examples.merged(LATEST, HELD)))
+    target.layers["security"].apply()
+    target.layers["security"].wait(120)
+    back = examples.until(lambda: latest(target, "new", dryRun="All"), lambda said: "disallow-latest" in said, 60)
+    assert "disallow-latest" in back
+
+    def patch(body: Object) -> None:
+        kube.api.call("PATCH", ref, body=body, content="application/merge-patch+json")
+
+    patch({"metadata": {"annotations": {"any": "thing"}}})
+    kube.api.delete(ref)
+    patch({"metadata": {"finalizers": None}})
+    assert examples.until(lambda: kube.api.get(ref), lambda found: found is None, 60) is None
+
+
+@pytest.mark.timeout(500)
+def test_in_audit_mode_policies_warn_and_no_refused_example_ever_exists(target: "pl.Target") -> None:
+    raw = target.settings.model_dump(mode="json")
+    raw["security"]["policies"]["mode"] = "audit"
+    auditing = pl.Target(pl.load(raw))
+    before = {pod["metadata"]["uid"] for pod in target.kube.list("v1", "Pod")}
+    try:
+        auditing.layers["security"].apply()
+        auditing.layers["security"].wait(120)
+        warned = examples.until(lambda: latest(target, "probe", dryRun="All"), lambda said: not said, 60)
+        assert warned == "", "nothing is refused"
+        table = coverage.table(target.kube, auditing.settings)
+        assert table["ok"].all(), table[~table["ok"]].to_string()
+        auditing.layers["security"].verify()
+    finally:
+        target.layers["security"].apply()
+        target.layers["security"].wait(120)
+        examples.until(lambda: latest(target, "probe", dryRun="All"), lambda said: "disallow-latest" in said, 60)
+    left = [p["metadata"]["name"] for p in target.kube.list("v1", "Pod") if p["metadata"]["uid"] not in before]
+    assert not [name for name in left if name.startswith(("no-", "ok-"))], left
+
+
+# node-exporter
+
+
+def test_node_exporter_measures_the_node_and_listens_to_prometheus_alone(target: "pl.Target") -> None:
+    nodes = {node.name: node for node in target.settings.cluster.nodes}
+    state = state_dir(target.settings.name)
+    for node in nodes.values():
+        machine = machines.connect(node, target.settings.cluster.ssh, state=state)
+        assert ":9100" not in machine.run(["ss", "-Hltn"]).stdout, node.name
+        devices = {line.split(":")[0].strip() for line in machine.run(["cat", "/proc/net/dev"]).stdout.splitlines()[2:]}
+        found = target.prometheus.query(f'node_network_receive_bytes_total{{node="{node.name}"}}')
+        assert set(found["device"]) <= devices and "lo" in set(found["device"]) and len(found) > 1
+        assert any(device not in ("lo", "eth0") or len(devices) <= 2 for device in found["device"])
+    named = target.prometheus.query("node_uname_info")
+    assert set(named["nodename"]) == set(named["node"]) == set(named["instance"]) == set(nodes)
+    assert target.prometheus.query("node_scrape_collector_success == 0").empty
+    exporter = next(p for p in target.kube.list("v1", "Pod", "node-agents") if "node-exporter" in p["metadata"]["name"])
+    elsewhere = next(name for name in nodes if name != exporter["spec"]["nodeName"])
+    scraper = next(p for p in target.kube.list("v1", "Pod", "observability") if "prometheus" in p["metadata"]["name"])
+    address = exporter["status"]["podIP"]
+    asked = {
+        "another machine": probes.Probe(probes.HOST, elsewhere, address, 9100),
+        "Prometheus": probes.Probe(*probes.start(scraper), address, 9100),
+    }
+    answers = probes.run(target.settings, asked.values())
+    assert {name: answers[probe] == OPEN for name, probe in asked.items()} == {
+        "another machine": False, "Prometheus": True,
+    }  # fmt: skip
+
+
 def test_a_new_namespace_is_closed_and_bounded_by_its_label_alone(target: "pl.Target") -> None:
     with examples.namespaces(target.kube) as made:
         assert made == "made"
@@ -252,13 +420,51 @@ def answers(target: "pl.Target", seconds: float = 120) -> None:
             return
 
 
-@pytest.mark.timeout(600)
-def test_all_machines_lose_power_at_once_and_the_platform_comes_back_by_itself(target: "pl.Target", lab: Lab) -> None:
-    lab.cut_power()
-    lab.up()
+def replicas(target: "pl.Target") -> list[Object]:
+    chosen = "app.kubernetes.io/component=admission-controller"
+    return target.kube.list("v1", "Pod", "kyverno", chosen)
+
+
+def test_kyverno_answers_from_every_worker(target: "pl.Target") -> None:
+    workers = {node.name for node in target.settings.cluster.nodes if node.role == "worker"}
+    assert {pod["spec"]["nodeName"] for pod in replicas(target)} == workers
+    budget = target.kube.get("policy/v1", "PodDisruptionBudget", "kyverno-admission-controller", "kyverno")
+    assert budget is not None and budget["status"]["disruptionsAllowed"] == 1
+
+
+CONTROLLERS = "/etc/kubernetes/manifests/kube-controller-manager.yaml"
+
+
+@pytest.mark.timeout(900)
+def test_all_machines_lose_power_and_kyverno_its_pods_and_the_cluster_heals_by_itself(
+    target: "pl.Target", lab: Lab
+) -> None:
+    """With Fail, no pod is admitted without Kyverno; its own pods have to be, with nobody to admit them.
+
+    The controller manager is stopped while Kyverno's pods are deleted, so that none is there when the power is back.
+    """
+    settings = target.settings
+    founder = next(node for node in settings.cluster.nodes if node.role == "control-plane")
+    machine = machines.connect(founder, settings.cluster.ssh, state=state_dir(settings.name))
+    machine.run(["mv", CONTROLLERS, "/root/"])
+    try:
+        for pod in target.kube.list("v1", "Pod", "kyverno"):
+            path = f"/api/v1/namespaces/kyverno/pods/{pod['metadata']['name']}"
+            target.kube.api.session.request("DELETE", path, body={"gracePeriodSeconds": 0})
+        assert target.kube.list("v1", "Pod", "kyverno") == []
+        lab.cut_power()
+        lab.up()
+    finally:
+        machine.run(["mv", "/root/kube-controller-manager.yaml", CONTROLLERS])
     answers(target)
+    hooks = target.kube.list("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration")
+    failing = [hook for each in hooks for hook in each.get("webhooks") or [] if "kyverno" in hook["name"]]
+    assert failing and {hook["failurePolicy"] for hook in failing if "fail" in hook["name"]} == {"Fail"}
     for name in ("cluster", "security", "storage", "observability"):
         target.layers[name].wait(300)
     for name in ("security", "observability"):
         target.layers[name].verify()
+    made = examples.pod("after", "default")
+    examples.started(target.kube, made, timeout=120)
+    target.kube.delete(made)
     assert target.security.findings().empty

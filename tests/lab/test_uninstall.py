@@ -10,7 +10,7 @@ from platformlib.bundle import Bundle
 from platformlib.clusters.kubeadm import Kubeadm
 from platformlib.clusters.kubectl import CONTROL_PLANE
 from platformlib.errors import CommandFailed
-from platformlib.kube import Kube
+from platformlib.kube import Kube, identity
 from platformlib.lab import Lab, remove
 from platformlib.layers import Stack
 from platformlib.machines import Machine
@@ -155,6 +155,7 @@ class busy:  # noqa: N801 - reads as a word where it is used
 @pytest.mark.timeout(600)
 @pytest.mark.proves("a platform of one machine carries its workloads on the control plane", room="clusters")
 def test_a_platform_of_one_machine_carries_workloads(lab: Lab) -> None:
+    identity.forget(NAME)  # the cluster of the test before is gone
     cluster = driver(lab, 1)
     cluster.install(print)
     cluster.join(print)

@@ -170,6 +170,8 @@ class PaperMachine(Machine):
                 return self.world.script(self.name, script, *words)
             case ["readlink", _]:
                 return install.program(self.world.nodes[self.name].link) + "\n"
+            case ["test", "-e", _]:
+                return ""
             case ["test", "-x", path]:
                 if path.removeprefix(install.program("")) in self.world.nodes[self.name].programs:
                     return ""

@@ -57,6 +57,20 @@ def test_changed_pin_rebuilds_it_and_what_stands_on_it_and_removes_the_old(cache
     assert sorted(path.name for path in cache.glob("*-*")) == sorted(item.path.name for item in bundle.artifacts())
 
 
+def test_an_optional_program_is_built_with_what_is_made_of_it_only_when_it_is_named(cache: Path) -> None:
+    more, image = replace(toy("more"), optional=True), replace(toy("more-image", inputs=("more",)), optional=True)
+    recipes = [toy("one"), more, image]
+    bundle, events = built(cache, recipes)
+    assert [name for kind, name in events if kind == "finished"] == ["one"]
+    assert [artifact.name for artifact in bundle.artifacts()] == ["one"]
+    Bundle(cache, recipes).build(extra=["more"])
+    assert bundle.binary("more").read_text() == "v1"
+    built(cache, recipes)
+    assert bundle.binary("more").exists(), "a later build without it keeps it"
+    with pytest.raises(BundleError, match=r"nothing optional: one\n  fix: one of more, more-image"):
+        Bundle(cache, recipes).build(extra=["one"])
+
+
 def test_until_builds_the_layers_up_to_it_alone(cache: Path) -> None:
     recipes = [toy("low"), toy("middle", layer="storage"), toy("high", layer="observability")]
     bundle, events = built(cache, recipes, "storage")

@@ -249,6 +249,25 @@ def test_a_fetched_kubeconfig_is_private_and_bears_the_platforms_name(monkeypatc
     assert kept["users"][0]["user"] == {"client-key-data": "S0VZ"}
 
 
+def test_a_kubeconfig_with_other_clusters_is_neither_replaced_nor_deleted(tmp_path: Path) -> None:
+    theirs = tmp_path / "config"
+    raw = LAB.model_dump(mode="json")
+    raw["cluster"]["kubeconfig"] = str(theirs)
+    settings, fetched = pl.load(raw), yaml.safe_dump(FETCHED)
+    for text in ("clusters: [{name: work}, {name: lab}]\n", "no kubeconfig", "{broken"):
+        theirs.write_text(text)
+        with pytest.raises(SettingsError, match=r"cluster\.kubeconfig: .* has other clusters, and was left as it is"):
+            kubeconfig.adopt(settings, fetched, "https://192.168.1.201:6443")
+        kubeconfig.forget(settings)
+        assert theirs.read_text() == text
+    theirs.unlink()
+    for _ in range(2):
+        kubeconfig.adopt(settings, fetched, "https://192.168.1.201:6443")
+    kubeconfig.forget(settings)
+    kubeconfig.forget(settings)
+    assert not theirs.exists()
+
+
 def test_a_missing_kubeconfig_says_what_to_do(tmp_path: Path) -> None:
     raw = {
         "name": "other",

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import platformlib as pl
 from platformlib.clusters.k3s import remove, upgrade
-from platformlib.clusters.k3s.kubectl import _member
 from platformlib.clusters.k3s.preflight import flows, preflight
 from platformlib.clusters.k3s.state import NOTHING, State
 from platformlib.errors import ClusterError, PreflightFailed
@@ -261,19 +260,3 @@ def test_no_allowed_step_goes_down_or_skips(old: tuple[int, ...], new: tuple[int
 )
 def test_only_rules_of_kubernetes_are_taken_away(line: str, ours: bool) -> None:
     assert bool(re.search(remove.RULES.replace('\\"', '"'), line)) is ours
-
-
-def test_a_node_as_the_api_has_it() -> None:
-    node = {
-        "metadata": {"name": "a", "labels": {"x": "y"}},
-        "spec": {"unschedulable": True, "taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]},
-        "status": {"conditions": [{"type": "Ready", "status": "False", "message": "no network"}]},
-    }
-    member = _member(node)
-    assert (member.ready, member.cordoned, member.cause, member.taints) == (
-        False,
-        True,
-        "no network",
-        frozenset({"k=v:NoSchedule"}),
-    )
-    assert _member({"metadata": {"name": "new"}}).cause == "never reported"

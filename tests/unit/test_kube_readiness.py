@@ -1,6 +1,6 @@
 """Readiness as a table: an object, the cluster around it, whether it is ready, and what is said of it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -69,7 +69,7 @@ def event(reason: str, message: str, kind: str) -> Object:
         "reason": reason,
         "message": message,
         "involvedObject": about,
-        "lastTimestamp": datetime.now(UTC).isoformat(),
+        "lastTimestamp": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),  # recent when a slow suite asks, too
     }
     return make("v1", "Event") | body
 

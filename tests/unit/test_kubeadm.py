@@ -178,7 +178,18 @@ def test_another_version_or_architecture_than_the_bundles_is_refused_before_anyt
     other = {"w1": replace(fit("k3s-master"), node="w1", kubelet_path="/usr/bin/kubelet")}
     with pytest.raises(NodeError, match="w1: another installer's kubelet is at /usr/bin/kubelet"):
         Program(Path("/bundle"), OLD, "x86_64").refuse(OLD, other)
-    assert (world.commands, world.state()) == (0, STAYED)
+    assert (world.state(), world.snapshots, world.nodes["c"].programs) == (STAYED, [], {OLD})
+
+
+def test_where_the_version_runs_already_no_bundle_is_asked_for() -> None:
+    world = World()
+    world.nodes["w1"].cordoned, world.nodes["w1"].annotations = True, {CORDONED: OLD}
+    rows = driver(world).upgrade(OLD)
+    assert list(rows.query("changed")["step"]) == ["release"]
+    assert world.state() == STAYED
+    same = {name: replace(fit("k3s-master"), node=name, kubelet=OLD) for name in world.nodes}
+    assert driver(world)._needed(same, print) is None
+    assert driver(world)._needed({**same, "c": replace(same["c"], kubelet="")}, print) is not None
 
 
 def test_without_a_bundle_the_machines_must_have_the_version() -> None:

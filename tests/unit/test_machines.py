@@ -189,7 +189,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield made
 
 
-SEED = int(os.environ.get("PLATFORMLIB_SEED") or time.time_ns() % 2**32)
 OLD, NEW = b"old" * 1000, random.Random(1).randbytes(150_000)
 HANDSHAKE = 4_000  # bytes before the first one of a file
 CUTS = 16
@@ -203,32 +202,32 @@ def settled(folder: Path) -> None:
         time.sleep(0.02)
 
 
-def test_an_upload_that_is_cut_leaves_the_old_file_or_the_new_one(server: Server, tmp_path: Path) -> None:
+def test_an_upload_that_is_cut_leaves_the_old_file_or_the_new_one(server: Server, tmp_path: Path, seed: int) -> None:
     source, folder = tmp_path / "source", server.at("/upload")
     source.write_bytes(NEW)
     folder.mkdir()
     outcomes = set()
-    for point in random.Random(SEED).choices(range(HANDSHAKE + len(NEW)), k=CUTS):
+    for point in random.Random(seed).choices(range(HANDSHAKE + len(NEW)), k=CUTS):
         (folder / "file").write_bytes(OLD)
         with sshd.cut_after(server.port, sent=point) as port:
             with pytest.raises(NodeError):
                 server.machine(port).upload(source, "/upload/file")
             settled(folder)
-        assert (folder / "file").read_bytes() in (OLD, NEW), f"seed {SEED}, cut after {point} bytes"
+        assert (folder / "file").read_bytes() in (OLD, NEW), f"seed {seed}, cut after {point} bytes"
         outcomes.add((folder / "file").read_bytes() == OLD)
     assert True in outcomes
     assert server.machine().upload(source, "/upload/file")
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-def test_a_download_that_is_cut_leaves_the_old_file(server: Server, tmp_path: Path) -> None:
+def test_a_download_that_is_cut_leaves_the_old_file(server: Server, tmp_path: Path, seed: int) -> None:
     server.at("/source").write_bytes(NEW)
     target = tmp_path / "file"
-    for point in random.Random(SEED).choices(range(HANDSHAKE + len(NEW)), k=CUTS):
+    for point in random.Random(seed).choices(range(HANDSHAKE + len(NEW)), k=CUTS):
         target.write_bytes(OLD)
         with sshd.cut_after(server.port, received=point) as port, pytest.raises(NodeError):
             server.machine(port).download("/source", target)
-        assert target.read_bytes() == OLD, f"seed {SEED}, cut after {point} bytes"
+        assert target.read_bytes() == OLD, f"seed {seed}, cut after {point} bytes"
     assert server.machine().download("/source", target)
     assert target.read_bytes() == NEW
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -371,6 +371,41 @@ def test_the_roles_grant_what_is_expected_and_nothing_more(settings: Settings) -
         assert granted is cell.expected, cell
 
 
+def started(name: str, owner: str = "", labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    kind, _, of = owner.partition("/")
+    owners = [{"apiVersion": "apps/v1", "kind": kind, "name": of, "controller": True}] if owner else []
+    about = {"name": name, "namespace": "kube-system", "labels": labels or {}, "ownerReferences": owners}
+    return {"metadata": about, "spec": {"containers": [{"name": "main"}], **spec}}
+
+
+class ListsPods:
+    def __init__(self, *pods: dict[str, Any]) -> None:
+        self.of = {"Pod": list(pods), "Namespace": [{"metadata": {"name": "kube-system"}}]}
+
+    def list(self, _: str, kind: str) -> "list[dict[str, Any]]":
+        return self.of[kind]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "allowed"),
+    [
+        ("DaemonSet/svclb-traefik-898c78ef", "svclb-traefik-898c78ef-2lwvb", True),
+        ("ReplicaSet/local-path-provisioner-595dcfc56f", "local-path-provisioner-595dcfc56f-kh4p9", True),
+        ("", "helper-pod-create-pvc-1b2c", True),
+        ("ReplicaSet/traefik-865bd56545", "traefik-865bd56545-b5qkm", True),
+        ("ReplicaSet/debug-5d8f", "svclb-traefik-898c78ef-2lwvb", False),
+        ("", "svclb-traefik-898c78ef-2lwvb", False),
+        ("Job/helper-pod-x", "helper-pod-x-1", False),
+    ],
+)
+def test_what_k3s_packages_is_known_by_what_started_it(owner: str, name: str, allowed: bool) -> None:
+    """Names and labels of a pod are of its author's choice; only k3s's own controllers are expected in kube-system."""
+    settings = pl.load(RAW | {"cluster": {"distribution": "k3s", "nodes": RAW["cluster"]["nodes"]}})
+    labels = {"app": "svclb-traefik-898c78ef"}
+    kube = cast("Kube", ListsPods(started(name, owner, labels, hostNetwork=True)))
+    assert list(pod_security.pods(kube, settings)["allowed"]) == [allowed]
+
+
 def test_nobody_may_give_themselves_more(settings: Settings) -> None:
     rules = [rule for row in data("personas").values() for rule in row["rules"]]
     assert not any(set(rule["verbs"]) & {"escalate", "bind", "impersonate", "*"} for rule in rules)

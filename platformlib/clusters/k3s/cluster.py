@@ -63,7 +63,7 @@ class K3s(Fleet):
         return node_table(kubeconfig.existing(self.settings), self.settings.cluster.context)
 
     def kubeconfig(self) -> Path:
-        return self._adopt(self._holder(self._seats()[0]))
+        return self._adopt(self._holder(*self._seats()))
 
     def _adopt(self, host_seat: Seat) -> Path:
         text = members.admin_config(host_seat.machine)
@@ -90,7 +90,7 @@ class K3s(Fleet):
     def join(self, on_event: OnEvent = silent) -> "pd.DataFrame":
         """Servers one by one, each proven before the next; then all agents at once."""
         seats, lost = self._seats()
-        host_seat = members.speaker(seats) or self._holder(seats)
+        host_seat = members.speaker(seats) or self._holder(seats, lost)
         servers = [seat for seat in seats if seat.server]
         phases = [[self._bringing(seat, host_seat if seat is not host_seat else None)] for seat in servers]
         phases.append([self._bringing(seat, host_seat) for seat in seats if not seat.server])
@@ -146,7 +146,7 @@ class K3s(Fleet):
                 touched.
         """
         seats, lost = self._need_servers("an upgrade")
-        host_seat = self._holder(seats)
+        host_seat = self._holder(seats, lost)
         self._not_held(seats)
         kind = "etcd" if host_seat.state.etcd else "sqlite"
         now = {seat.node.name: seat.state.version for seat in seats if seat.server}
@@ -193,9 +193,9 @@ class K3s(Fleet):
 
     def snapshot(self, on_event: OnEvent = silent) -> "pd.DataFrame":
         """Copy the datastore now, and the copy to a second machine. With SQLite, k3s stops for some seconds."""
-        seats, _ = self._seats()
+        seats, lost = self._seats()
         self._not_held(seats)
-        host_seat = members.speaker(seats) or self._holder(seats)
+        host_seat = members.speaker(seats) or self._holder(seats, lost)
         kind = "etcd" if host_seat.state.etcd else "sqlite"
         return perform(self._saving(host_seat, kind, seats, restart=True), on_event, dry_run=self.dry_run)
 
@@ -318,7 +318,7 @@ class K3s(Fleet):
     def _rotated(self, what: str, work: Callable[[list[Seat], Seat], Phases], on_event: OnEvent) -> "pd.DataFrame":
         seats = self._need_all(f"a new {what}")
         self._not_held(seats)
-        speaker = members.speaker(seats) or self._holder(seats)
+        speaker = members.speaker(seats) or self._holder(seats, {})
         return perform(work(seats, speaker), on_event, dry_run=self.dry_run)
 
     # removal

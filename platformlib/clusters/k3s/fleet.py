@@ -14,7 +14,7 @@ from platformlib.clusters.k3s.kubectl import Kubectl
 from platformlib.clusters.k3s.members import Seat
 from platformlib.clusters.k3s.service import again
 from platformlib.clusters.k3s.state import state
-from platformlib.errors import ClusterError, NodeError
+from platformlib.errors import ClusterError, CommandFailed, NodeError, NodeUnreachable
 from platformlib.machines import Machine, connect, each
 from platformlib.machines.facts import Facts, facts
 from platformlib.paths import state_dir
@@ -53,6 +53,8 @@ class Fleet:
         def asked(machine: Machine) -> T | NodeError:
             try:
                 return work(machine)
+            except CommandFailed:
+                raise  # it answers, so this is no question of reaching it
             except NodeError as error:
                 return error
 
@@ -98,13 +100,22 @@ class Fleet:
         seats = [Seat(self.machines[name], self.plans[name], pair[1]) for name, pair in seen.items()]
         return seats, {name: pair[0] for name, pair in seen.items()}, lost
 
-    def _holder(self, seats: list[Seat]) -> Seat:
+    def _holder(self, seats: list[Seat], lost: dict[str, str]) -> Seat:
+        """The server whose cluster it is.
+
+        Raises:
+            NodeUnreachable: no server that answers has one, and a server that does not answer may have it.
+            ClusterError: there is none yet.
+        """
         if found := members.holder(seats, self.settings):
             return found
-        names = ", ".join(node.name for node in config.servers(self.settings))
+        servers = [node.name for node in config.servers(self.settings)]
+        if missing := [name for name in servers if name in lost]:
+            raise NodeUnreachable(", ".join(missing), f"may have the cluster, but {lost[missing[0]]}")
+        names = ", ".join(servers)
         raise ClusterError(
             f"no server has a cluster yet ({names}); nothing was changed", fix="install first, then join"
-        )  # fmt: skip
+        )
 
     def _not_held(self, seats: list[Seat]) -> None:
         if held := [seat for seat in seats if seat.state.hold]:

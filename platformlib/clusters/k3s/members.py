@@ -99,7 +99,7 @@ def tokens(machine: Machine, settings: Settings) -> None:
         if there and there.decode().strip() != wanted:
             raise ClusterError(
                 f"{machine.name}: cluster.k3s.{name} is another {name} than the cluster has",
-                fix=f"take it out of the parameters, or make it the cluster's: rotate_{name}()",
+                fix=f"take cluster.k3s.{name} out of the parameters: the cluster keeps its own",
             )
         machine.write(path, wanted + "\n", 0o600)
     machine.change_shell(TOKENS)

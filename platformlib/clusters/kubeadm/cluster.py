@@ -87,12 +87,13 @@ class Kubeadm:
         """
         seen, settings = self._facts(), self.settings
         preflight(settings, seen)
-        install.refuse(settings, seen, self.bundled)
+        bundled = self._needed(seen, on_event)
+        install.refuse(settings, seen, bundled)
         if self.dry_run:
-            return plan_table(self._plan_install(seen))
+            return plan_table(self._plan_install(seen, bundled))
         on_event("preparing all machines: binaries, containerd, kubelet")
         rows = steps(
-            self.machines.values(), "prepare", lambda it: install.prepare(it, settings, seen[it.name], self.bundled)
+            self.machines.values(), "prepare", lambda it: install.prepare(it, settings, seen[it.name], bundled)
         )
         control = self.control_plane
         on_event(f"{control.name}: kubeadm init")
@@ -104,10 +105,18 @@ class Kubeadm:
         self.kubeconfig()
         return step_table(rows)
 
-    def _plan_install(self, seen: dict[str, Facts]) -> list[Planned]:
+    def _needed(self, seen: dict[str, Facts], on_event: OnEvent) -> Program | None:
+        """The bundle's program, unless it is of another version and all machines have what the parameters name."""
+        wanted = self.settings.cluster.version
+        if self.bundled and self.bundled.version != wanted and all(it.kubelet == wanted for it in seen.values()):
+            on_event(f"the machines have {wanted}; the bundle's {self.bundled.version} is for an upgrade")
+            return None
+        return self.bundled
+
+    def _plan_install(self, seen: dict[str, Facts], bundled: Program | None) -> list[Planned]:
         rows: list[Planned] = []
         told = each(
-            self.machines.values(), lambda it: install.plan(it, self.settings, seen[it.name], self.bundled)
+            self.machines.values(), lambda it: install.plan(it, self.settings, seen[it.name], bundled)
         )  # fmt: skip
         for name, words in told.items():
             rows += [(name, "prepare", f"would {word}") for word in words] or [(name, "prepare", "unchanged")]
@@ -164,15 +173,30 @@ class Kubeadm:
         Raises:
             ClusterError: no bundle with that version, a step that Kubernetes does not allow, or an unhealthy cluster.
         """
+        if not install.joined(self.control_plane):
+            raise ClusterError(f"{self.control_plane.name} has no cluster yet", fix="install it first")
+        if not self.dry_run:
+            awaken(self.kubectl, self.control_plane)
+        api, kubelets = self._versions()
+        if {api, *kubelets} == {version}:
+            return self._at_version()
         if self.bundled is None:
             raise ClusterError(f"no bundle with Kubernetes {version}", fix="platformlib bundle build")
         seen = self._facts()
         self.bundled.refuse(version, seen)
-        if not self.dry_run:
-            awaken(self.kubectl, self.control_plane)
-        kubelets = [member.version for member in self.kubectl.members().values()]
-        refuse(self.kubectl.version(), kubelets, version)
+        refuse(api, kubelets, version)
         return self._move(version, self.bundled, seen, on_event)
+
+    def _versions(self) -> tuple[str, list[str]]:
+        """Of the API server, and of each kubelet."""
+        return self.kubectl.version(), [member.version for member in self.kubectl.members().values()]
+
+    def _at_version(self) -> "pd.DataFrame":
+        """Nothing to move; a node that an interrupted upgrade has left cordoned is given back."""
+        if self.dry_run:
+            return plan_table((name, "node", "unchanged") for name in self.machines)
+        rows = steps([self.control_plane], "release", lambda _: release(self.kubectl))
+        return step_table([*rows, *((name, "node", False, 0.0) for name in self.machines)])
 
     def rollback(self, on_event: OnEvent = silent) -> "pd.DataFrame":
         """Back to the version before the last upgrade, node by node, drained. The cluster's data stays.
@@ -184,7 +208,7 @@ class Kubeadm:
         if found and not self.dry_run:
             rows = steps([self.control_plane], "revive", lambda it: revive(self.kubectl, it, found[-1]))
             release(self.kubectl)  # an interrupted rollback may have ended with a cordoned node
-        api, kubelets = self.kubectl.version(), [it.version for it in self.kubectl.members().values()]
+        api, kubelets = self._versions()
         revived = any(changed for _, _, changed, _ in rows)
         chosen = found[-1] if revived else before(found, max([api, *kubelets], key=parse))
         refuse(api, kubelets, chosen.version, back=True)
@@ -211,5 +235,5 @@ class Kubeadm:
         on_event("taking Kubernetes off all machines")
         done = steps(machines, "remove", lambda it: remove.remove(it, pods))
         left = each(machines, lambda it: remove.leftovers(it, pods))
-        kubeconfig.path(self.settings).unlink(missing_ok=True)
+        kubeconfig.forget(self.settings)
         return step_table(done).assign(left=lambda table: ["; ".join(left[name]) for name in table["node"]])

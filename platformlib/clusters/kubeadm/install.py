@@ -88,6 +88,11 @@ log=/var/log/kubeadm.log
 kubeadm "$1" --config $marks.yaml > $log 2>&1 9>&- || {{ tail -n 25 $log >&2; exit 1; }}
 mv $marks.started $marks.done; echo changed
 """
+OLDER = """
+began=$(systemctl show --property ActiveEnterTimestamp --value --timestamp=us containerd 2>/dev/null)
+began=$(date -d "$began" +%s%N 2>/dev/null) || exit 0
+[ "$(date -r "$1" +%s%N)" -lt "$began" ] || echo yes
+"""
 INVITE = """set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
 kubeadm token create --ttl 15m 2>/dev/null
@@ -208,10 +213,15 @@ def prepare(machine: Machine, settings: Settings, facts: Facts, bundled: Program
             continue
         machine.change_shell(KEEP, file.path)
         changed.append(machine.write(file.path, file.content))
-        if file.after and (changed[-1] or file.path == SYSCTL):
+        if file.after and (changed[-1] or file.path == SYSCTL or (file.path == CONTAINERD and _older(machine))):
             machine.change(file.after)
     machine.change(["systemctl", "enable", "--quiet", "kubelet"])
     return any(changed)
+
+
+def _older(machine: Machine) -> bool:
+    """Whether containerd started before its configuration was written: a run was killed before the restart."""
+    return machine.shell(OLDER, CONTAINERD).strip() == "yes"
 
 
 def _kept(machine: Machine, path: str) -> bool:
