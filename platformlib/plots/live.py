@@ -96,7 +96,7 @@ class Live:
             from IPython.display import HTML
 
             # In the widget's own place: a notebook that is opened again knows no widget of this kernel.
-            self._place.update(HTML(folded(self._lines, seconds)))
+            self._place.update(HTML(folded(self._lines, seconds)))  # type: ignore[no-untyped-call]
             self._widget.close()
             self._widget = None
             if getattr(result, "success", True):

@@ -1,6 +1,7 @@
 """A parameters file or mapping, validated to `Settings`, or every fault of it at once."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from platformlib.component import FILE, PLACES, Component, packaged, read
 from platformlib.errors import Fault, SettingsError
-from platformlib.schema import fault
+from platformlib.schema import fault, keys, patterns
 from platformlib.settings.models import Settings, settings_with
 from platformlib.settings.rules import broken_rules
 
@@ -29,7 +30,32 @@ def load(source: str | Path | Mapping[str, Any]) -> Settings:
     """
     if isinstance(source, Mapping):
         return validate(located(source, Path()), source="platform")
-    return validate(located(_read(Path(source)), Path(source).parent), source=str(source))
+    path = Path(source)
+    try:
+        return validate(located(_read(path), path.parent), source=str(path))
+    except SettingsError as error:
+        raise SettingsError([replace(each, path=_with_line(path, each.path)) for each in error.faults],
+                            source=str(path)) from None  # fmt: skip
+
+
+def _with_line(path: Path, key: str) -> str:
+    """The key, and the line of the file where it stands, or where it is missing."""
+    try:
+        node = yaml.compose(path.read_text("utf-8"), yaml.SafeLoader)
+    except (OSError, UnicodeError, yaml.YAMLError):
+        return key
+    line = 0
+    for part in ["platform", *key.split(".")]:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        pair = next(((name, value) for name, value in pairs if getattr(name, "value", None) == part), None)
+        if pair is not None:
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return f"{key} (line {line})" if line > 1 else key
 
 
 def located(raw: Mapping[str, Any], near: Path) -> Mapping[str, Any]:
@@ -47,7 +73,9 @@ def validate(raw: Mapping[str, Any], *, source: str) -> Settings:
         settings = _model(raw).model_validate(raw)
     except ValidationError as error:
         known = [detail for detail in error.errors(include_url=False) if detail["type"] != DERIVED]
-        faults += [fault(detail, known=EXAMPLE) for detail in known]
+        schema = _model(raw).model_json_schema()
+        words, names = patterns(schema), sorted(keys(schema))
+        faults += [fault(detail, known=EXAMPLE, described=words, keys=names) for detail in known]
     if faults:
         raise SettingsError(faults, source=source)
     return settings
@@ -80,7 +108,7 @@ def _misfits(one: Component, own: list[Component], layers: Any) -> Iterator[Faul
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
         raise SettingsError([Fault(str(path), reason, "a readable YAML file")]) from None
     platform = document.get("platform") if isinstance(document, dict) else None

@@ -29,9 +29,25 @@ def _expand(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) else value
 
 
+SPELLED: dict[type, str] = {
+    IPv4Address: "an address such as 192.168.1.201",
+    IPv4Network: "a network such as 10.42.0.0/16, without host bits",
+    IPv6Address: "an address such as fd00::1",
+    IPv6Network: "a network such as fd00:42::/56, without host bits",
+    HttpUrl: "a URL such as https://mirror.example.org",
+}
+
+
 def _parse(kind: type) -> BeforeValidator:
     """Let a strict field take its usual YAML spelling, a string."""
-    return BeforeValidator(lambda value: kind(value) if isinstance(value, str) else value)
+
+    def parsed(value: object) -> object:
+        try:
+            return kind(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError(SPELLED.get(kind, f"a {kind.__name__}")) from None
+
+    return BeforeValidator(parsed)
 
 
 AsText = PlainSerializer(str, return_type=str)
