@@ -96,7 +96,8 @@ class Live:
             from IPython.display import HTML
 
             # In the widget's own place: a notebook that is opened again knows no widget of this kernel.
-            self._place.update(HTML(folded(self._lines, seconds)))  # type: ignore[no-untyped-call]
+            page = HTML(folded(self._lines, seconds))  # type: ignore[no-untyped-call]
+            self._place.update(page)
             self._widget.close()
             self._widget = None
             if getattr(result, "success", True):
