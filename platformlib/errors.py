@@ -57,7 +57,7 @@ class PlatformError(Exception):
         `PLATFORMLIB_TRACEBACK=1` brings the frames back.
         """
         frames = traceback.format_exception(self) if os.environ.get("PLATFORMLIB_TRACEBACK") else []
-        return [*frames, f"{type(self).__name__}: {visible(str(self))}"]
+        return [*map(visible, frames), f"{type(self).__name__}: {visible(str(self))}"]
 
 
 class DryRunRefused(PlatformError):

@@ -328,6 +328,7 @@ def test_of_the_users_own_configuration_only_the_way_to_a_machine_is_taken(
 READS = {
     "clusters/kubectl.py": {"[*self.command, *arguments]"},  # Kubectl.read
     "clusters/kubeadm/install.py": {
+        "OLDER",
         """["test", "-x", bundled.target]""",
         """["test", "-e", f"{MARKS}.done"]""",
         """'[ -e "$1" ] || [ -e "$1.absent" ] && echo yes || true'""",
