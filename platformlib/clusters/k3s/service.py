@@ -19,13 +19,16 @@ from platformlib.machines import Machine
 # $1 the unit. Prints what was done, and where the journal ends. An unchanged, running service is left alone.
 START = f"""set -eu
 if [ -e {layout.HOLD} ]; then echo "held $(cat {layout.HOLD})"; exit; fi
-cursor=$(journalctl -u "$1" -n 0 --show-cursor -o cat 2>/dev/null | sed -n "s/^-- cursor: //p")
+cursor() {{ journalctl -u "$1" -n 0 --show-cursor -o cat 2>/dev/null | sed -n "s/^-- cursor: //p"; }}
+cursor=$(cursor "$1")
 systemctl daemon-reload
 systemctl enable --quiet "$1"
 state=$(systemctl is-active "$1" || true)
 case $state in active|activating|reloading)
   if {layout.INPUTS} | cmp -s - {layout.STARTED}; then echo "same $cursor"; exit; fi ;;
 esac
+# What fails to start goes on saying so until it has ended: that is not the new start's error.
+if [ "$state" = activating ]; then systemctl stop "$1"; cursor=$(cursor "$1"); fi
 systemctl reset-failed "$1" 2>/dev/null || true
 systemctl restart --no-block "$1"
 echo "changed $cursor"
@@ -88,7 +91,7 @@ def settle(machine: Machine, role: str) -> bool:
         ClusterError: an interrupted restore holds it.
     """
     name = layout.unit(role)
-    done, _, rest = machine.change_shell(START, name).strip().partition(" ")
+    done, _, rest = machine.change_shell(START, name, timeout=180).strip().partition(" ")
     if done == "held":
         raise ClusterError(f"{machine.name}: k3s is held by an interrupted {rest}", fix=again(rest))
     wait(lambda: _inactive(machine, name, rest), f"{machine.name}: {name} is not active", DEADLINE)

@@ -33,7 +33,7 @@ else
 fi
 cp -a {layout.SERVER}/token $new/token; cp -a {layout.SERVER}/agent-token $new/agent-token
 echo "$2" > $new/version
-cd $new; find . -type f ! -name sums -exec sha256sum {{}} + > .sums; mv .sums sums
+cd $new; find . -type f ! -name sums ! -name .sums -exec sha256sum {{}} + > .sums; mv .sums sums
 sync; mv $new {layout.SNAPSHOTS}/$id; sync
 cd {layout.SNAPSHOTS}; ls -d */ | sort | head -n "-$3" | xargs -r rm -rf
 echo "$id"
