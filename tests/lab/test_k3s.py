@@ -357,7 +357,7 @@ class TestThreeServers:
         assert len(founded) == 1
         self.rebuilt_first(driver)
         assert k3s_lab.authorities(driver) == founded
-        with pytest.raises(ClusterError, match="without k3s-[12], 1 of 2 servers would run: no quorum"):
+        with pytest.raises(ClusterError, match=r"without k3s-[12], 1 of 2 servers would run: no quorum"):
             driver.uninstall(nodes=["k3s-1", "k3s-2"])
         assert len(Kubectl(driver.machines["k3s-1"]).etcd()) == 3  # refused before anything was touched
         if not WHY_NO_SECOND:
