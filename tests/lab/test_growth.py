@@ -24,6 +24,7 @@ def resized(size: str) -> pl.Settings:
     return pl.load(document["platform"])
 
 
+@pytest.mark.full
 def test_a_larger_volume_loses_no_sample(target: "pl.Target") -> None:
     kube, end = target.kube, time.time() - 60
     size = target.settings.observability.prometheus.storage

@@ -262,6 +262,7 @@ class TestCutConnections:
         pair.join()
         assert k3s_lab.fingerprint(pair) == disturbed
 
+    @pytest.mark.full
     @second_release
     def test_upgrade_rollback_and_uninstall(self, pair: K3s) -> None:
         pair.install()
@@ -556,6 +557,7 @@ class TestDrains:
         assert k3s_lab.members(bare)["k3s-3"].ready
 
 
+@pytest.mark.full
 class TestHosts:
     """Hosts as they are: two networks, a proxy, registries of one's own, firewalls, SELinux, no iptables."""
 
@@ -625,6 +627,7 @@ class TestHosts:
         agent.change_shell("nft delete table inet mine")
 
 
+@pytest.mark.full
 class TestData:
     """Snapshots, migration, restore: with every step that a power cut may hit in test_k3s_power.py."""
 

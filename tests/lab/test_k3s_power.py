@@ -19,7 +19,7 @@ from platformlib.lab import Lab
 from tests.lab import k3s_lab
 from tests.lab.k3s_lab import FIRST, REAL, SECOND, WHY_NO_SECOND
 
-pytestmark = pytest.mark.skipif(bool(WHY_NO_SECOND), reason=WHY_NO_SECOND)
+pytestmark = [pytest.mark.full, pytest.mark.skipif(bool(WHY_NO_SECOND), reason=WHY_NO_SECOND)]
 VERBS = ("install", "upgrade", "rollback", "removal", "migration")
 CUTS = 4
 

@@ -152,6 +152,7 @@ class busy:  # noqa: N801 - reads as a word where it is used
         self.machine.shell("kill $(cat /run/user.pid); rm /run/user.pid; sleep 0.2")
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.proves("a platform of one machine carries its workloads on the control plane", room="clusters")
 def test_a_platform_of_one_machine_carries_workloads(lab: Lab) -> None:
