@@ -113,6 +113,7 @@ def obeyed(frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> list[str]
     return [*controls(capsys.readouterr().out), *re.findall(r"<script>alert|<img src=x", page)]
 
 
+@pytest.mark.full
 def test_every_table_of_the_cluster_is_made_and_escaped(
     cluster: "pl.Target", capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +131,7 @@ def test_every_table_of_the_cluster_is_made_and_escaped(
     assert f"RoleBinding {PLACE}/{NAMED}" in set(frames["findings"]["object"])
 
 
+@pytest.mark.full
 def test_every_line_of_a_hostile_log_comes_back_as_it_was_written(
     cluster: "pl.Target", capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,7 @@ def remote_scripts(lab: Lab) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1500)
 @pytest.mark.proves(
     "an install that is killed anywhere, remote scripts included, goes on to the same platform", room="runbook"

@@ -13,7 +13,8 @@ def test_a_named_query_has_an_answer_and_a_picture(target: "pl.Target", name: st
     named = named_queries()[name]
     frame = getattr(target.queries, name)(window="15m")
     assert not frame.empty or named.empty, f"{name} is empty and says no reason"
-    assert frame.attrs["warnings"] == []
+    # An API server that has just restarted makes Prometheus say that it smoothed a histogram: an info, no warning.
+    assert [text for text in frame.attrs["warnings"] if not text.startswith("PromQL info")] == []
     assert isinstance(frame.index, pd.DatetimeIndex)
     assert str(frame.index.tz) == "UTC"
     if not frame.empty and named.kind in ("range", "instant"):

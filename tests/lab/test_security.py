@@ -363,6 +363,7 @@ def test_in_audit_mode_policies_warn_and_no_refused_example_ever_exists(target: 
 # node-exporter
 
 
+@pytest.mark.full
 def test_node_exporter_measures_the_node_and_listens_to_prometheus_alone(target: "pl.Target") -> None:
     nodes = {node.name: node for node in target.settings.cluster.nodes}
     state = state_dir(target.settings.name)
@@ -425,6 +426,7 @@ def replicas(target: "pl.Target") -> list[Object]:
     return target.kube.list("v1", "Pod", "kyverno", chosen)
 
 
+@pytest.mark.full
 def test_kyverno_answers_from_every_worker(target: "pl.Target") -> None:
     workers = {node.name for node in target.settings.cluster.nodes if node.role == "worker"}
     assert {pod["spec"]["nodeName"] for pod in replicas(target)} == workers
@@ -435,6 +437,7 @@ def test_kyverno_answers_from_every_worker(target: "pl.Target") -> None:
 CONTROLLERS = "/etc/kubernetes/manifests/kube-controller-manager.yaml"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_all_machines_lose_power_and_kyverno_its_pods_and_the_cluster_heals_by_itself(
     target: "pl.Target", lab: Lab
